@@ -1,0 +1,1 @@
+"""Data sets: sources list files, one class opens pixels."""

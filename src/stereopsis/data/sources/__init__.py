@@ -1,0 +1,1 @@
+"""One small function for each data set: (root, split) -> list of PairFiles."""

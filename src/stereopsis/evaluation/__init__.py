@@ -1,0 +1,1 @@
+"""Named protocols, runs that resume, reports and submissions."""

@@ -1,0 +1,1 @@
+"""Reading and writing: images, disparity, calibration, points, video, weights."""

@@ -1,0 +1,1 @@
+"""What two or more networks share; nothing here knows a paper by name."""

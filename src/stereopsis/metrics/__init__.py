@@ -1,0 +1,1 @@
+"""One number per image from (disparity, truth, mask); averaging belongs to the protocol."""

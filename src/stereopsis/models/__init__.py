@@ -1,0 +1,1 @@
+"""The networks: one file each, found by their names through the registry."""

@@ -1,0 +1,1 @@
+"""Predictors: networks, classical matching, exported files, and what wraps them."""

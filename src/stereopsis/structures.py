@@ -1,0 +1,364 @@
+"""The few types that everything speaks: a calibration, a pair, a sample with truth, an output.
+
+Shapes are written with one alphabet: b batch, c channels, h w image, d disparities, k mixture or
+iteration; `*b` is any number of leading axes, none included. Disparity is in pixels of the image
+that it belongs to, on the left view, and positive: left (x, y) matches right (x - d, y).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Record = TypeVar("Record", bound="TensorRecord")
+Array = TypeVar("Array", Tensor, np.ndarray)
+
+
+class TensorRecord:
+    """What the frozen dataclasses of tensors share: moving, stacking and mapping over their tensors.
+
+    Fields may be tensors, records, tuples of these, None, or anything else (left as it is).
+    """
+
+    def map(self: Record, function: Callable[[Tensor], Tensor]) -> Record:
+        """The same record with `function` applied to every tensor in it."""
+        fields = dataclasses.fields(cast(Any, self))
+        changed = {f.name: _map_value(getattr(self, f.name), function) for f in fields if f.init}
+        return dataclasses.replace(cast(Any, self), **changed)
+
+    def to(self: Record, *args: Any, **kwargs: Any) -> Record:
+        """The record with every tensor moved as by `Tensor.to`; a dtype changes floating tensors only."""
+
+        def move(tensor: Tensor) -> Tensor:
+            if tensor.is_floating_point():
+                return tensor.to(*args, **kwargs)
+            positional = [a for a in args if not isinstance(a, torch.dtype)]
+            named = {name: value for name, value in kwargs.items() if name != "dtype"}
+            return tensor.to(*positional, **named) if positional or named else tensor
+
+        return self.map(move)
+
+    def pin_memory(self: Record) -> Record:
+        return self.map(Tensor.pin_memory)
+
+    def detach(self: Record) -> Record:
+        return self.map(Tensor.detach)
+
+    @classmethod
+    def stack(cls: type[Record], records: Sequence[Record]) -> Record:
+        """One record with a new leading axis from records of equal shapes (DataLoader's `collate_fn`)."""
+        return _combine(records, torch.stack)
+
+
+def _map_value(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, TensorRecord):
+        return value.map(function)
+    if isinstance(value, tuple):
+        return tuple(_map_value(item, function) for item in value)
+    return value
+
+
+def _combine(values: Sequence[Any], join: Callable[[list[Tensor]], Tensor]) -> Any:
+    first = values[0]
+    if isinstance(first, Tensor):
+        return join(list(values))
+    if isinstance(first, TensorRecord):
+        names = [f.name for f in dataclasses.fields(cast(Any, first)) if f.init]
+        joined = {name: _combine([getattr(value, name) for value in values], join) for name in names}
+        return dataclasses.replace(cast(Any, first), **joined)
+    if isinstance(first, SceneInfo):
+        return tuple(values)
+    if isinstance(first, tuple):
+        if any(len(value) != len(first) for value in values):
+            raise ValueError("records with tuples of different lengths cannot be stacked")
+        if first and isinstance(first[0], SceneInfo):
+            return tuple(info for value in values for info in value)
+        return tuple(_combine(items, join) for items in zip(*values, strict=True))
+    if any((value is None) != (first is None) for value in values):
+        raise ValueError("a field is missing in some records and present in others: they cannot be stacked")
+    return first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """A rectified pair's geometry, on the left image.
+
+    focal, focal_y: pixels (`focal_y` is `focal` unless the image was stretched); cx, cy: principal
+    point of the left camera in pixels, pixel centres at integers; baseline: metres; doffs:
+    `cx_right - cx` in pixels; size: (height, width) of the image, where known.
+    """
+
+    focal: float
+    baseline: float
+    cx: float = 0.0
+    cy: float = 0.0
+    doffs: float = 0.0
+    focal_y: float | None = None
+    size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("focal", "baseline"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"calibration: {name} must be a positive number, it is {value}")
+        for name in ("cx", "cy", "doffs"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"calibration: {name} must be finite, it is {getattr(self, name)}")
+        if self.focal_y is not None and not (math.isfinite(self.focal_y) and self.focal_y > 0):
+            raise ValueError(f"calibration: focal_y must be a positive number, it is {self.focal_y}")
+
+    def scaled(self, sx: float, sy: float | None = None) -> Calibration:
+        """The calibration of the image resized by `sx` (and `sy`, else the same), edges kept on edges."""
+        sy = sx if sy is None else sy
+        vertical = (self.focal_y or self.focal) * sy
+        horizontal = self.focal * sx
+        size = self.size and (max(1, round(self.size[0] * sy)), max(1, round(self.size[1] * sx)))
+        return dataclasses.replace(
+            self,
+            focal=horizontal,
+            focal_y=None if math.isclose(vertical, horizontal, rel_tol=1e-12) else vertical,
+            cx=(self.cx + 0.5) * sx - 0.5,
+            cy=(self.cy + 0.5) * sy - 0.5,
+            doffs=self.doffs * sx,
+            size=size,
+        )
+
+    def cropped(self, top: int, left: int, height: int, width: int) -> Calibration:
+        """The calibration of rows top.. and columns left.. of both images."""
+        return dataclasses.replace(self, cx=self.cx - left, cy=self.cy - top, size=(height, width))
+
+    def padded(self, top: int, left: int, bottom: int = 0, right: int = 0) -> Calibration:
+        """The calibration of both images with rows and columns added on each side."""
+        size = self.size and (self.size[0] + top + bottom, self.size[1] + left + right)
+        return dataclasses.replace(self, cx=self.cx + left, cy=self.cy + top, size=size)
+
+    def depth(self, disparity: Array) -> Array:
+        """Metres from pixels: `focal * baseline / (disparity + doffs)`, infinite where the sum is <= 0."""
+        shifted = disparity + self.doffs
+        where = np.where if isinstance(shifted, np.ndarray) else torch.where
+        positive = shifted > 0
+        ones = np.ones_like(shifted) if isinstance(shifted, np.ndarray) else torch.ones_like(shifted)
+        safe = cast(Any, where)(positive, shifted, ones)
+        return cast(Any, where)(positive, self.focal * self.baseline / safe, ones * math.inf)
+
+    def disparity(self, depth: Array) -> Array:
+        """Pixels from metres: `focal * baseline / depth - doffs`; infinite depth gives `-doffs`."""
+        return self.focal * self.baseline / depth - self.doffs
+
+    def depth_uncertainty(self, disparity: Array, sigma: Array) -> Array:
+        """Metres of one standard deviation of depth, from `sigma` pixels of disparity's."""
+        depth = self.depth(disparity)
+        return depth * depth / (self.focal * self.baseline) * sigma
+
+
+@dataclass(frozen=True)
+class StereoPair(TensorRecord):
+    """Two rectified views, float32 RGB in [0, 1]."""
+
+    left: Float[Tensor, "*b 3 h w"]
+    right: Float[Tensor, "*b 3 h w"]
+
+    def __post_init__(self) -> None:
+        if self.left.shape != self.right.shape:
+            left, right = (f"{image.shape[-1]}x{image.shape[-2]}" for image in (self.left, self.right))
+            raise ValueError(f"the two images must have the same size: left is {left}, right is {right}")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.left.shape[-2], self.left.shape[-1]
+
+    @classmethod
+    def open(cls, left: str | Path, right: str | Path) -> StereoPair:
+        """A pair from two image files of equal size; errors name the file and what to do."""
+        from stereopsis.io.images import read_image
+
+        return cls.from_arrays(read_image(left), read_image(right))
+
+    @classmethod
+    def from_arrays(cls, left: np.ndarray | Tensor, right: np.ndarray | Tensor) -> StereoPair:
+        """A pair from arrays ([h w] or [h w c]) or tensors ([h w] or [*b c h w]).
+
+        c is 1 (gray), 3 (RGB) or 4 (alpha is dropped); uint8 and uint16 are divided by their range,
+        floats are taken as [0, 1]. Raises ValueError on anything else, and where sizes differ.
+        """
+        return cls(_to_image(left, "left"), _to_image(right, "right"))
+
+
+def _to_image(value: np.ndarray | Tensor, name: str) -> Tensor:
+    """[*b 3 h w] float32 in [0, 1] from what `StereoPair.from_arrays` takes."""
+    if isinstance(value, np.ndarray):
+        native = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("="))
+        image = torch.from_numpy(native.copy())
+        image = image.movedim(-1, 0) if image.ndim == 3 else image
+    else:
+        image = value
+    if image.ndim == 2:
+        image = image[None]
+    if image.ndim < 3 or image.shape[-3] not in (1, 3, 4):
+        raise ValueError(
+            f"the {name} image must be gray, RGB or RGBA (arrays [h w c], tensors [c h w]): "
+            f"its shape is {tuple(value.shape)}"
+        )
+    if min(image.shape) == 0:
+        raise ValueError(f"the {name} image is empty: its shape is {tuple(value.shape)}")
+    if image.dtype == torch.uint8:
+        image = image.float() / 255
+    elif image.dtype == torch.uint16:
+        image = image.float() / 65535
+    elif image.is_floating_point():
+        image = image.float()
+        if not bool(torch.isfinite(image).all()):
+            raise ValueError(f"the {name} image holds NaN or infinite values: replace them before matching")
+    else:
+        raise ValueError(f"the {name} image must be uint8, uint16 or float in [0, 1]: it is {value.dtype}")
+    image = image[..., :3, :, :]
+    return image.expand(*image.shape[:-3], 3, *image.shape[-2:]).contiguous()
+
+
+@dataclass(frozen=True)
+class SceneInfo:
+    """Where a sample comes from: its name, its data set, its geometry."""
+
+    name: str = ""
+    dataset: str = ""
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True)
+class StereoSample(TensorRecord):
+    """A pair with its truth: what data sets, the renderer and labelling all yield.
+
+    disparity: pixels of this image, left view, >= 0; 0 may be valid (sky). What would be negative
+    or is unknown has `valid = False` (its disparity is then 0). occluded: seen by the left camera only.
+    `info` holds one SceneInfo per image.
+    """
+
+    pair: StereoPair
+    disparity: Float[Tensor, "*b h w"]
+    valid: Bool[Tensor, "*b h w"]
+    occluded: Bool[Tensor, "*b h w"] | None = None
+    disparity_right: Float[Tensor, "*b h w"] | None = None
+    info: tuple[SceneInfo, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class StereoOutput(TensorRecord):
+    """What a predictor says of a pair, at the full resolution of its left image.
+
+    disparity: pixels; confidence: 0..1 (networks may leave it None, predictors always give it);
+    right_disparity: pixels, positive, on the right view; occluded: seen by the left camera only.
+    """
+
+    disparity: Float[Tensor, "*b h w"]
+    confidence: Float[Tensor, "*b h w"] | None = None
+    right_disparity: Float[Tensor, "*b h w"] | None = None
+    occluded: Bool[Tensor, "*b h w"] | None = None
+
+    def cropped(self: Output, top: int, left: int, height: int, width: int) -> Output:
+        """Rows top.. and columns left.. of every full-resolution map."""
+        full = self.disparity.shape[-2:]
+
+        def crop(tensor: Tensor) -> Tensor:
+            if tensor.shape[-2:] != full:
+                return tensor
+            return tensor[..., top : top + height, left : left + width]
+
+        return self.map(crop)
+
+
+Output = TypeVar("Output", bound=StereoOutput)
+
+
+@dataclass(frozen=True)
+class VolumeOutput(StereoOutput):
+    """Of a network that regresses from a volume.
+
+    probabilities: over `levels` disparities, at the resolution of the volume (which need not be the
+    image's); levels: the disparity, in full-resolution pixels, that each plane stands for; stages:
+    the disparities that training supervises beside the last, first to last, at their own resolution.
+    """
+
+    probabilities: Float[Tensor, "*b d hv wv"] | None = None
+    levels: Float[Tensor, " d"] | None = None
+    stages: tuple[Float[Tensor, "*b hs ws"], ...] = ()
+
+
+@dataclass(frozen=True)
+class IterativeOutput(StereoOutput):
+    """Of a network that refines: iterates are its disparities in order, full resolution, the last included.
+
+    In evaluation networks keep only what `convergence` needs: see each network. initial: the
+    disparity before the first iteration, where the network regresses one, at full resolution.
+    """
+
+    iterates: tuple[Float[Tensor, "*b h w"], ...] = ()
+    initial: Float[Tensor, "*b h w"] | None = None
+
+
+@dataclass(frozen=True)
+class FusedOutput(IterativeOutput):
+    """Of a network that fuses monocular and binocular sight: also the monocular branch's disparity."""
+
+    monocular: Float[Tensor, "*b h w"] | None = None
+    monocular_iterates: tuple[Float[Tensor, "*b h w"], ...] = ()
+
+
+@dataclass(frozen=True)
+class MixtureOutput(StereoOutput):
+    """Of a mixture-density network: a two-component Laplacian at each pixel of its own output grid.
+
+    pi: weight of the first component; mu, b: location and scale of each (pixels of the grid of
+    `disparity`), `k` = 2 (1 for unimodal).
+    """
+
+    pi: Float[Tensor, "*b h w"] | None = None
+    mu: Float[Tensor, "*b k h w"] | None = None
+    b: Float[Tensor, "*b k h w"] | None = None
+
+
+@dataclass(frozen=True)
+class MonoOutput(TensorRecord):
+    """Of a monocular network: relative inverse depth (larger is nearer), no unit, image resolution."""
+
+    inverse_depth: Float[Tensor, "*b h w"]
+
+
+class Predictor(Protocol):
+    """Anything that turns a pair into an output: a network, an exported file, SGBM, or a wrapper of these."""
+
+    def __call__(self, pair: StereoPair) -> StereoOutput: ...
+
+
+def luma(images: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 1 h w"]:
+    """Gray by the weights of ITU-R 601 (0.299, 0.587, 0.114), for networks of one channel."""
+    weights = images.new_tensor([0.299, 0.587, 0.114])
+    return (images * weights[:, None, None]).sum(-3, keepdim=True)
+
+
+def records_equal(first: TensorRecord, second: TensorRecord) -> bool:
+    """True where two records hold equal tensors, field by field (`==` would compare tensors elementwise)."""
+
+    def tensors(value: Any) -> Iterable[Tensor]:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, TensorRecord):
+            for f in dataclasses.fields(cast(Any, value)):
+                yield from tensors(getattr(value, f.name))
+        elif isinstance(value, tuple):
+            for item in value:
+                yield from tensors(item)
+
+    ours, theirs = list(tensors(first)), list(tensors(second))
+    return len(ours) == len(theirs) and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))

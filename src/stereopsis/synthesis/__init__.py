@@ -1,0 +1,1 @@
+"""Procedural scenes rendered to stereo pairs with exact truth."""

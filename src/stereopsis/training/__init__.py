@@ -1,0 +1,1 @@
+"""Lightning and Hydra: any registered network on any source."""
