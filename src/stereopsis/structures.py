@@ -362,3 +362,45 @@ def records_equal(first: TensorRecord, second: TensorRecord) -> bool:
 
     ours, theirs = list(tensors(first)), list(tensors(second))
     return len(ours) == len(theirs) and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+Matrix3 = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawCalibration:
+    """Two cameras before rectification, in OpenCV's conventions.
+
+    left_matrix, right_matrix: intrinsics in pixels, pixel centres at integers; left_distortion,
+    right_distortion: OpenCV's coefficients (k1, k2, p1, p2, k3, ...; of a fisheye lens k1..k4);
+    rotation, translation (metres): a point X of the left camera is `rotation X + translation` in the
+    right one; size: (height, width) of both images, where known; fisheye: OpenCV's fisheye model
+    instead of the pinhole's.
+    """
+
+    left_matrix: Matrix3
+    right_matrix: Matrix3
+    left_distortion: tuple[float, ...]
+    right_distortion: tuple[float, ...]
+    rotation: Matrix3
+    translation: tuple[float, float, float]
+    size: tuple[int, int] | None = None
+    fisheye: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("left_matrix", "right_matrix"):
+            (fx, _, cx), (_, fy, cy), _ = getattr(self, name)
+            if not (0 < fx < math.inf and 0 < fy < math.inf and math.isfinite(cx) and math.isfinite(cy)):
+                raise ValueError(
+                    f"raw calibration: {name} needs positive focal lengths and a principal point"
+                )
+        vectors = (self.left_distortion, self.right_distortion, self.translation, *self.rotation)
+        if not all(math.isfinite(value) for vector in vectors for value in vector):
+            raise ValueError("raw calibration: distortion, rotation and translation must be finite")
+        if not any(self.translation):
+            raise ValueError("raw calibration: the baseline is zero, the two cameras are at one place")
+        gram = np.asarray(self.rotation) @ np.asarray(self.rotation).T
+        if not np.allclose(gram, np.eye(3), atol=1e-3):
+            raise ValueError(
+                "raw calibration: rotation is not a rotation matrix (its rows are not orthonormal)"
+            )
