@@ -271,11 +271,31 @@ class StereoOutput(TensorRecord):
         full = self.disparity.shape[-2:]
 
         def crop(tensor: Tensor) -> Tensor:
-            if tensor.shape[-2:] != full:
+            if tensor.ndim < 2 or tensor.shape[-2:] != full:
                 return tensor
             return tensor[..., top : top + height, left : left + width]
 
         return self.map(crop)
+
+    def reshaped(self: Output, leading: Sequence[int]) -> Output:
+        """The batch axis replaced by these leading axes (none: one pair's output)."""
+        batch = self.disparity.shape[0]
+
+        def reshape(tensor: Tensor) -> Tensor:
+            if tensor.ndim < 3 or tensor.shape[0] != batch:
+                return tensor
+            return tensor.reshape(*leading, *tensor.shape[1:])
+
+        return self.map(reshape)
+
+    @classmethod
+    def join(cls: type[Output], outputs: Sequence[Output]) -> Output:
+        """One batch from several: what has no batch axis (a volume's levels) is the first's."""
+
+        def join(tensors: list[Tensor]) -> Tensor:
+            return tensors[0] if tensors[0].ndim < 3 else torch.cat(tensors)
+
+        return outputs[0] if len(outputs) == 1 else _combine(outputs, join)
 
 
 Output = TypeVar("Output", bound=StereoOutput)

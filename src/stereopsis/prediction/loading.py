@@ -1,0 +1,125 @@
+"""A predictor from a name or a file, and one pair's output in one call."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from stereopsis.io.weights import WeightsHeader, read_checkpoint, read_weights
+from stereopsis.models.base import MonoModel, StereoModel, load_strictly, replace_config
+from stereopsis.models.registry import create, entry, list_models, model_from_official
+from stereopsis.prediction.classical import SGBM
+from stereopsis.prediction.network import NetworkPredictor
+from stereopsis.structures import Predictor, StereoOutput, StereoPair
+
+DEFAULT = "sgbm"
+"""What `predict` uses where nothing is named."""
+
+_WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+_RUN_OPTIONS = ("device", "precision", "batch_size", "both")
+
+
+def predict(
+    left: str | Path | np.ndarray | Tensor,
+    right: str | Path | np.ndarray | Tensor,
+    *,
+    model: str | Path | Predictor = DEFAULT,
+    **options: Any,
+) -> StereoOutput:
+    """Disparity (pixels) and confidence (0..1) of a rectified pair: two files, or two arrays or tensors.
+
+    `model` and `options` as for `load`. Raises ValueError or OSError with what to do.
+    """
+    predictor = load(model, **options) if isinstance(model, str | Path) else model
+    if isinstance(left, str | Path) and isinstance(right, str | Path):
+        return predictor(StereoPair.open(left, right))
+    if isinstance(left, str | Path) or isinstance(right, str | Path):
+        raise ValueError("give both images as files or both as arrays")
+    return predictor(StereoPair.from_arrays(left, right))
+
+
+def load(model: str | Path, *, weights: str | Path | None = None, **options: Any) -> Predictor:
+    """A predictor: a classical matcher by name, a network by name, or the network that a file holds.
+
+    model: a name of `stereopsis models`, or a path to `.safetensors` or a published `.pth`, `.pth.tar`,
+    `.tar`, `.pt`, `.ckpt`, whose architecture is found from its tensors. weights: a file for a network
+    given by name, which it must hold. options: device, precision, batch_size, both (see
+    `NetworkPredictor`), and any field of the network's config (iterations, max_disparity, ...).
+    Raises ValueError or OSError with what to do.
+    """
+    name = str(model)
+    if name in CLASSICAL:
+        if weights is not None:
+            raise ValueError(f"{name} has no weights: leave {weights} out")
+        return CLASSICAL[name](**options)
+    run = {key: options.pop(key) for key in _RUN_OPTIONS if key in options}
+    if weights is not None:
+        expected = entry(name)
+        loaded = _load_model(Path(weights), options)
+        if type(loaded) is not expected.network:
+            raise ValueError(f"{weights} holds {type(loaded).__name__}, not {name}: name that or no model")
+    elif name in list_models():
+        loaded = _load_shipped(name, options)
+    elif Path(name).suffix or Path(name).exists():
+        loaded = _load_model(Path(name), options)
+    else:
+        entry(name)  # raises, naming the nearest
+        raise AssertionError(name)
+    if isinstance(loaded, MonoModel):
+        raise ValueError(f"{name} is monocular: it gives relative depth of one image, not disparity")
+    return NetworkPredictor(loaded, **run)
+
+
+def load_model(path: str | Path, **options: Any) -> StereoModel[Any, Any] | MonoModel[Any]:
+    """The network (an `nn.Module`) that a weights file holds; options change fields of its config."""
+    return _load_model(Path(path), options)
+
+
+def _sgbm(**options: Any) -> Predictor:
+    known = {field.name for field in dataclasses.fields(SGBM)}
+    for key in options:
+        if key not in known:
+            raise ValueError(f"sgbm has no option {key!r}: its options are {', '.join(sorted(known))}")
+    return SGBM(**options)
+
+
+CLASSICAL: dict[str, Callable[..., Predictor]] = {"sgbm": _sgbm}
+"""Predictors without weights, by name."""
+
+
+def _load_shipped(name: str, options: dict[str, Any]) -> StereoModel[Any, Any] | MonoModel[Any]:
+    path = _WEIGHTS / f"{name}.safetensors"
+    if not path.exists():
+        raise ValueError(
+            f"no weights for {name} come with the package: give its published file, "
+            f"stereopsis.load(PATH) or --weights PATH (stereopsis models says where it is published)"
+        )
+    return _load_model(path, options)
+
+
+def _load_model(path: Path, options: dict[str, Any]) -> StereoModel[Any, Any] | MonoModel[Any]:
+    try:
+        if path.suffix == ".safetensors":
+            state, header = read_weights(path)
+            if header is not None:
+                return _from_header(state, header, options)
+            return model_from_official(state, **options)
+        return model_from_official(read_checkpoint(path), **options)
+    except ValueError as error:
+        message = str(error)
+        raise ValueError(message if str(path) in message else f"{path}: {message}") from error
+
+
+def _from_header(
+    state: dict[str, Tensor], header: WeightsHeader, options: dict[str, Any]
+) -> StereoModel[Any, Any] | MonoModel[Any]:
+    config = replace_config(entry(header.network).config, dict(header.config), header.network)
+    config = replace_config(config, options, header.network)
+    model = create(header.network, **{f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
+    load_strictly(model, state, header.network)
+    return model

@@ -1,0 +1,92 @@
+"""A network as a predictor: padding as it declares, batches, device, precision, confidence."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import nullcontext
+from typing import Any, Literal, get_args
+
+import torch
+
+from stereopsis import confidence, geometry
+from stereopsis.models.base import StereoModel
+from stereopsis.structures import StereoOutput, StereoPair
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+class NetworkPredictor:
+    """A stereo network in evaluation mode, called with pairs of any size.
+
+    device: where it runs ("cpu", "cuda", "cuda:1"); precision: float32, or an autocast to bfloat16 or
+    float16; batch_size: pairs a pass; both: also the right view's disparity, and occlusion from
+    left-right disagreement. Confidence is the network's own, else what its output's kind tells, else
+    left-right agreement. Outputs are on the CPU, float32, at the size of the pair.
+    """
+
+    def __init__(
+        self,
+        model: StereoModel[Any, Any],
+        *,
+        device: str | torch.device = "cpu",
+        precision: Precision = "float32",
+        batch_size: int = 1,
+        both: bool = False,
+    ) -> None:
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
+        self.device = _available(device)
+        self.model = model.to(self.device).eval()
+        self.precision = precision
+        self.batch_size = batch_size
+        self.both = both
+
+    @torch.inference_mode()
+    def __call__(self, pair: StereoPair) -> StereoOutput:
+        leading = pair.left.shape[:-3]
+        flat = pair.map(lambda image: image.reshape(-1, *image.shape[-3:]))
+        outputs = [
+            self._predict(flat.map(lambda image, start=start: image[start : start + self.batch_size]))
+            for start in range(0, flat.left.shape[0], self.batch_size)
+        ]
+        return type(outputs[0]).join(outputs).reshaped(leading)
+
+    def _predict(self, pair: StereoPair) -> StereoOutput:
+        height, width = pair.size
+        padding = self.model.padding
+        top, _, left, _ = padding.amounts(height, width)
+        padded = pair.to(self.device).map(padding.pad)
+        output = self._run(padded)
+        if self.both or confidence.confidence_of(output) is None:
+            output = self._with_right_view(padded, output)
+        output = dataclasses.replace(output, confidence=confidence.confidence_of(output))
+        return output.cropped(top, left, height, width).to("cpu", torch.float32)
+
+    def _run(self, pair: StereoPair) -> StereoOutput:
+        autocast = (
+            nullcontext()
+            if self.precision == "float32"
+            else torch.autocast(self.device.type, getattr(torch, self.precision))
+        )
+        with autocast:
+            output = self.model(pair.left, pair.right)
+        return output.to(torch.float32)
+
+    def _with_right_view(self, pair: StereoPair, output: StereoOutput) -> StereoOutput:
+        mirrored = self._run(StereoPair(pair.right.flip(-1), pair.left.flip(-1)))
+        right = mirrored.disparity.flip(-1)
+        occluded = geometry.occlusion(output.disparity, right) if self.both else output.occluded
+        return dataclasses.replace(output, right_disparity=right, occluded=occluded)
+
+
+def _available(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"the device {device} is not available here: {str(error).splitlines()[0]}"
+        ) from error
+    return found
