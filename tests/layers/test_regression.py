@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import math
+
+import torch
+
+from stereopsis.layers.regression import entropy, expected_disparity, soft_argmax, top_k_regression
+
+LEVELS = torch.tensor([0.0, 4.0, 8.0, 16.0])
+
+
+def test_expectation_weights_each_level_by_its_probability():
+    probabilities = torch.tensor([0.25, 0.25, 0.5, 0.0]).view(1, 4, 1, 1).expand(2, 4, 3, 5)
+    assert torch.equal(expected_disparity(probabilities, LEVELS), torch.full((2, 3, 5), 5.0))
+
+
+def test_soft_argmax_is_a_loop_over_pixels():
+    scores = torch.randn(2, 4, 3, 5, generator=torch.Generator().manual_seed(0))
+    ours = soft_argmax(scores, LEVELS)
+    for b in range(2):
+        for y in range(3):
+            for x in range(5):
+                weights = [math.exp(s) for s in scores[b, :, y, x].tolist()]
+                mean = sum(w * d for w, d in zip(weights, LEVELS.tolist(), strict=True)) / sum(weights)
+                assert abs(ours[b, y, x].item() - mean) < 1e-5
+
+
+def test_top_k_keeps_only_the_k_best():
+    scores = torch.tensor([3.0, -50.0, 3.0, 2.9]).view(1, 4, 1, 1)
+    assert top_k_regression(scores, LEVELS, k=2).item() == 4.0
+    assert top_k_regression(scores, LEVELS, k=1).item() in (0.0, 8.0)
+    torch.testing.assert_close(top_k_regression(scores, LEVELS, k=4), soft_argmax(scores, LEVELS))
+
+
+def test_entropy_runs_from_certainty_to_the_uniform():
+    certain = torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 4, 1, 1)
+    uniform = torch.full((1, 4, 1, 1), 0.25)
+    assert abs(entropy(certain).item()) < 1e-6
+    assert abs(entropy(uniform).item() - math.log(4)) < 1e-6
