@@ -94,7 +94,7 @@ class Case:
         return left, right
 
     def pair(self, *, reverse_channels: bool = False) -> StereoPair:
-        """The fixture's pair as a user's; reversed where released weights expect BGR and the fixture was fed RGB."""
+        """The fixture's pair; reversed where released weights expect BGR and the fixture was fed RGB."""
         left, right = self.images()
         if reverse_channels:
             left, right = left[..., ::-1], right[..., ::-1]
@@ -130,8 +130,8 @@ class Case:
         """A file as published: official names under the official prefix, in the official nesting."""
         prefix = self.manifest.get("checkpoint_prefix", "")
         state = {prefix + key: value for key, value in self.state().items()}
-        nest = getattr(self.module, "nest", lambda state, meta: state)
-        torch.save(nest(state, self.meta), path)
+        nest = getattr(self.module, "nest", None)
+        torch.save(nest(state, self.meta) if nest else state, path)
 
     def open(self, folder: Path) -> Any:
         """The predictor that `load` makes of such a file, by its path alone."""

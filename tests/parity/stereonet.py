@@ -54,12 +54,13 @@ def arrays(case: Case, predictor: Any) -> dict[str, np.ndarray]:
     modules = {"features": "feature_extractor", "cost": "cost_filter"}
     with tap(model, modules) as taken, tap_inputs(model, {"volume": "cost_filter"}) as given:
         output = model.forward_side(left, right, side=side)
+    reference, other = (0, 1) if side == "left" else (1, 0)
     disparity = output.disparity[0] if side == "right" else predictor(pair).disparity
     stages = {f"disparity_{i}": stage[0] for i, stage in enumerate(output.stages)}
     return {
         "disparity": disparity.numpy(),
-        "reference_features": taken["features"][0][0].numpy(),
-        "other_features": taken["features"][1][0, :8].numpy(),
+        "reference_features": taken["features"][reference][0].numpy(),
+        "other_features": taken["features"][other][0, :8].numpy(),
         "volume": given["volume"][0][0][0, :4, ::4].numpy(),
         "cost": taken["cost"][0][0].numpy(),
         **{name: stage.numpy() for name, stage in stages.items()},

@@ -97,18 +97,14 @@ class StereoNet(StereoModel[StereoNetConfig, VolumeOutput]):
     ) -> VolumeOutput:
         """The disparity of one view; `stages` holds the disparities before the last, coarse to fine."""
         images = {"left": self._prepare(left, "left"), "right": self._prepare(right, "right")}
-        image = images[side]
-        other = images["right" if side == "left" else "left"]
-        features = self.feature_extractor(image)
-        volume = difference_volume(
-            features, self.feature_extractor(other), self.config.levels, reference=side
-        )
+        features = {view: self.feature_extractor(images[view]) for view in images}
+        volume = difference_volume(features["left"], features["right"], self.config.levels, reference=side)
         probabilities = self.cost_filter(volume).neg().float().softmax(1)
         del volume
         levels = torch.linspace(0, self.config.max_disparity, self.config.levels, device=left.device)
         stages = [expected_disparity(probabilities, levels)]
         for k, refiner in enumerate(self.refiners, start=1):
-            stages.append(refiner(self._resized(image, k), stages[-1]))
+            stages.append(refiner(self._resized(images[side], k), stages[-1]))
         return VolumeOutput(
             disparity=stages[-1], probabilities=probabilities, levels=levels, stages=tuple(stages[:-1])
         )

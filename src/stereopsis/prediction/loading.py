@@ -118,7 +118,8 @@ def _load_model(path: Path, options: dict[str, Any]) -> StereoModel[Any, Any] | 
 def _from_header(
     state: dict[str, Tensor], header: WeightsHeader, options: dict[str, Any]
 ) -> StereoModel[Any, Any] | MonoModel[Any]:
-    config = replace_config(entry(header.network).config, dict(header.config), header.network)
+    stored = {key: tuple(v) if isinstance(v, list) else v for key, v in header.config.items()}
+    config = replace_config(entry(header.network).config, stored, header.network)
     config = replace_config(config, options, header.network)
     model = create(header.network, **{f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
     load_strictly(model, state, header.network)
