@@ -349,6 +349,22 @@ class MixtureOutput(StereoOutput):
 
 
 @dataclass(frozen=True)
+class MatchingOutput(StereoOutput):
+    """Of a network that matches the pixels of two rows by optimal transport.
+
+    occlusion: probability of having no match, full resolution. In training also `matched`, the disparity
+    (pixels) of the matched columns before their adjustment, and `transport`, the mass between left and
+    right columns of a row, the last row and column being the dustbins. grid: (first, step) of the rows and
+    columns that are matched.
+    """
+
+    occlusion: Float[Tensor, "*b h w"] | None = None
+    matched: Float[Tensor, "*b hm wm"] | None = None
+    transport: Float[Tensor, "*b hm wl wr"] | None = None
+    grid: tuple[int, int] = (0, 1)
+
+
+@dataclass(frozen=True)
 class MonoOutput(TensorRecord):
     """Of a monocular network: relative inverse depth (larger is nearer), no unit, image resolution."""
 

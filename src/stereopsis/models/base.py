@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
@@ -134,7 +134,10 @@ class MonoModel(nn.Module, ABC, Generic[Config]):
 
 
 def rename(
-    state: Mapping[str, Tensor], rules: Iterable[tuple[str, str]], *, drop: Iterable[str] = ()
+    state: Mapping[str, Tensor],
+    rules: Iterable[tuple[str, str | Callable[[re.Match[str]], str]]],
+    *,
+    drop: Iterable[str] = (),
 ) -> StateDict:
     """The tensors under new names: every rule (`re.sub` pattern, replacement) in order, on each name.
 
