@@ -13,13 +13,24 @@ from pathlib import Path
 def writing(path: str | Path) -> Iterator[Path]:
     """A temporary path with the same suffix; on success it is renamed to `path`, on any exception removed.
 
-    Raises OSError (full disk, no permission) and ValueError (the folder is missing or `path` is a folder).
+    A device or a pipe is written in place. Raises OSError that names the file (full disk, no permission)
+    and ValueError (the folder is missing or a file, or `path` is a folder).
     """
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file to write")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise ValueError(f"{path.parent} is a file: name a folder to write into")
     if not path.parent.is_dir():
         raise ValueError(f"the folder {path.parent} does not exist: create it or name another")
+    with _naming(path):
+        if path.exists() and not path.is_file():
+            yield path
+        else:
+            yield from _beside(path)
+
+
+def _beside(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         yield temporary
@@ -28,3 +39,14 @@ def writing(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Says of a failed write which file could not be written and why."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        message = f"{path} could not be written ({reason}): free some space there or name another place"
+        raise OSError(message) from error

@@ -1,0 +1,113 @@
+"""Weights in safetensors, with what they mean in the header: network, config, licence, provenance, metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stereopsis.io.atomic import writing
+
+METADATA_KEY = "stereopsis"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsHeader:
+    """What weights mean.
+
+    network: registry name; config: its config's fields, plain values (JSON; lists come back as tuples);
+    licence: of the weights; provenance: where they come from; metrics: measured figures by name;
+    training: facts of the training run.
+    """
+
+    network: str
+    config: Mapping[str, object] = field(default_factory=dict)
+    licence: str = ""
+    provenance: str = ""
+    metrics: Mapping[str, object] = field(default_factory=dict)
+    training: Mapping[str, object] = field(default_factory=dict)
+
+
+def write_weights(path: str | Path, state: Mapping[str, Tensor], header: WeightsHeader) -> None:
+    """Write tensors and header to a `.safetensors` file, whole or not at all.
+
+    Raises ValueError where the header is not plain values or the folder is missing, OSError on a full disk.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: weights are written as .safetensors, name a file that ends so")
+    try:
+        text = json.dumps({"format": FORMAT, **dataclasses.asdict(header)}, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the header must hold plain finite values only: {error}") from None
+    try:
+        with writing(path) as temporary:
+            save_file(_independent(state), temporary, metadata={METADATA_KEY: text})
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from None
+
+
+def _independent(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU that share no memory, as the format wants them."""
+    seen: set[int] = set()
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        tensor = tensor.detach().cpu().contiguous()
+        address = tensor.untyped_storage().data_ptr()
+        tensors[name] = tensor.clone() if address in seen else tensor
+        seen.add(address)
+    return tensors
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], WeightsHeader | None]:
+    """Tensors and header of a `.safetensors` file; the header is None where another program wrote it.
+
+    Raises FileNotFoundError or ValueError, one sentence naming the file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a .safetensors file")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: name a .safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, RuntimeError, MemoryError) as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}): fetch or write it again"
+        ) from None
+    text = metadata.get(METADATA_KEY)
+    return state, None if text is None else _header(text, path)
+
+
+def _header(text: str, path: Path) -> WeightsHeader:
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: the header is not one that this version reads (format {FORMAT}): write the file again"
+        )
+    known = {f.name: f.type for f in dataclasses.fields(WeightsHeader)}
+    given = {name: value for name, value in facts.items() if name in known}
+    for name, value in given.items():
+        wanted = str if known[name] == "str" else dict
+        if not isinstance(value, wanted):
+            raise ValueError(f"{path}: the header's {name} must be {wanted.__name__}, it is {value!r:.80}")
+    if "network" not in given:
+        raise ValueError(f"{path}: the header names no network")
+    given["config"] = {key: _tuples(value) for key, value in given.get("config", {}).items()}
+    return WeightsHeader(**given)
+
+
+def _tuples(value: object) -> object:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
