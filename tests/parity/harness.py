@@ -124,7 +124,7 @@ class Case:
         for pattern, factor in self.variant.get("gain", {}).items():
             if re.search(pattern, source):
                 value = value * np.asarray(factor, dtype=value.dtype)
-        return value
+        return np.asarray(value)
 
     def write_checkpoint(self, path: Path) -> None:
         """A file as published: official names under the official prefix, in the official nesting."""
