@@ -57,7 +57,18 @@ def test_public_names_are_these() -> None:
 
 
 def test_import_brings_nothing_heavy() -> None:
-    heavy = "torch lightning hydra onnx onnxruntime openvino transformers cv2 rich typer".split()
+    heavy = [
+        "torch",
+        "lightning",
+        "hydra",
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "transformers",
+        "cv2",
+        "rich",
+        "typer",
+    ]
     code = f"import sys, stereopsis; print([name for name in {heavy!r} if name in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
