@@ -1,0 +1,102 @@
+"""Convolution, norm, activation: the block that most networks are made of."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Norm = Literal["batch", "instance", "none"]
+Activation = Literal["relu", "relu6", "leaky", "none"]
+
+
+class ConvNorm(nn.Module):
+    """A convolution (2-D or 3-D, transposed or not), its norm, an activation.
+
+    padding: `kernel // 2` unless given (transposed: 1); leaky ReLU has slope 0.01; instance norm has
+    neither parameters nor running statistics. In evaluation batch norm is folded into the convolution's
+    weights, which saves a pass over the activations.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
+        dimensions: Literal[2, 3] = 2,
+        transposed: bool = False,
+        norm: Norm = "batch",
+        activation: Activation = "leaky",
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        convolutions = {
+            (2, False): nn.Conv2d,
+            (2, True): nn.ConvTranspose2d,
+            (3, False): nn.Conv3d,
+            (3, True): nn.ConvTranspose3d,
+        }
+        if padding is None:
+            padding = 1 if transposed else kernel // 2
+        self.conv = convolutions[dimensions, transposed](
+            inputs, outputs, kernel, stride, padding, groups=groups, bias=bias
+        )
+        self.norm = make_norm(norm, outputs, dimensions)
+        self.activation: Activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        if isinstance(self.norm, nn.BatchNorm2d | nn.BatchNorm3d) and not self.training:
+            return activate(self._folded(x, self.norm), self.activation)
+        return activate(self.norm(self.conv(x)), self.activation)
+
+    def _folded(self, x: Tensor, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> Tensor:
+        """The convolution with the norm's running statistics and affine map in its weights."""
+        conv = self.conv
+        scale = norm.weight * torch.rsqrt(cast(Tensor, norm.running_var) + norm.eps)
+        shift = norm.bias - cast(Tensor, norm.running_mean) * scale
+        if conv.bias is not None:
+            shift = shift + conv.bias * scale
+        spatial = (1,) * (conv.weight.ndim - 2)
+        if isinstance(conv, nn.ConvTranspose2d):
+            weight = conv.weight * scale.view(1, -1, *spatial)
+            return F.conv_transpose2d(x, weight, shift, conv.stride, cast(tuple[int, ...], conv.padding))
+        if isinstance(conv, nn.ConvTranspose3d):
+            weight = conv.weight * scale.view(1, -1, *spatial)
+            return F.conv_transpose3d(x, weight, shift, conv.stride, cast(tuple[int, ...], conv.padding))
+        weight = conv.weight * scale.view(-1, 1, *spatial)
+        if isinstance(conv, nn.Conv3d):
+            return F.conv3d(x, weight, shift, conv.stride, conv.padding, groups=conv.groups)
+        return F.conv2d(x, weight, shift, conv.stride, conv.padding, groups=conv.groups)
+
+
+def make_norm(norm: Norm, channels: int, dimensions: Literal[2, 3] = 2) -> nn.Module:
+    """Batch norm, instance norm without parameters or running statistics, or nothing."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels) if dimensions == 2 else nn.BatchNorm3d(channels)
+    if norm == "instance":
+        return nn.InstanceNorm2d(channels) if dimensions == 2 else nn.InstanceNorm3d(channels)
+    return nn.Identity()
+
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """The activation, in place: only for tensors that nobody else holds."""
+    if activation == "relu":
+        return F.relu(x, inplace=True)
+    if activation == "relu6":
+        return F.relu6(x, inplace=True)
+    if activation == "leaky":
+        return F.leaky_relu(x, 0.01, inplace=True)
+    return x
+
+
+def freeze_batch_norm_2d(module: nn.Module) -> None:
+    """Every BatchNorm2d in evaluation mode: its statistics stay, its affine map is still trained."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.eval()
