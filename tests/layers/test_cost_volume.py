@@ -102,6 +102,16 @@ def test_correlation_stays_in_float32_under_autocast(volume):
         assert volume(left.bfloat16(), right.bfloat16(), 4).dtype == torch.float32
 
 
+@pytest.mark.parametrize("volume", [difference_volume, concatenation_volume])
+def test_the_volume_keeps_the_memory_format_of_the_features(volume):
+    left, right = pair((2, 4, 3, 11))
+    innermost = [image.to(memory_format=torch.channels_last) for image in (left, right)]
+    ours = volume(*innermost, 5)
+    assert ours.is_contiguous(memory_format=torch.channels_last_3d)
+    assert torch.equal(ours, volume(left, right, 5))
+    assert volume(left, right, 5).is_contiguous()
+
+
 def test_unequal_groups_are_refused():
     left, right = pair((1, 6, 2, 7))
     with pytest.raises(ValueError, match="6 channels cannot be split into 4"):

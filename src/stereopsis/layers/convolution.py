@@ -15,8 +15,8 @@ Activation = Literal["relu", "relu6", "leaky", "none"]
 class ConvNorm(nn.Module):
     """A convolution (2-D or 3-D, transposed or not), its norm, an activation.
 
-    padding: `kernel // 2` unless given (transposed: 1); leaky ReLU has slope 0.01; instance norm has
-    neither parameters nor running statistics. In evaluation batch norm is folded into the convolution's
+    padding: `dilation * (kernel // 2)` unless given (transposed: 1); slope: of leaky ReLU; instance norm
+    has neither parameters nor running statistics. In evaluation batch norm is folded into the convolution's
     weights, which saves a pass over the activations.
     """
 
@@ -28,11 +28,14 @@ class ConvNorm(nn.Module):
         kernel: int = 3,
         stride: int = 1,
         padding: int | None = None,
+        output_padding: int = 0,
+        dilation: int = 1,
         groups: int = 1,
         dimensions: Literal[2, 3] = 2,
         transposed: bool = False,
         norm: Norm = "batch",
         activation: Activation = "leaky",
+        slope: float = 0.01,
         bias: bool = False,
     ) -> None:
         super().__init__()
@@ -43,17 +46,19 @@ class ConvNorm(nn.Module):
             (3, True): nn.ConvTranspose3d,
         }
         if padding is None:
-            padding = 1 if transposed else kernel // 2
+            padding = 1 if transposed else dilation * (kernel // 2)
+        extra = {"output_padding": output_padding} if transposed else {}
         self.conv = convolutions[dimensions, transposed](
-            inputs, outputs, kernel, stride, padding, groups=groups, bias=bias
+            inputs, outputs, kernel, stride, padding, dilation=dilation, groups=groups, bias=bias, **extra
         )
         self.norm = make_norm(norm, outputs, dimensions)
         self.activation: Activation = activation
+        self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.norm, nn.BatchNorm2d | nn.BatchNorm3d) and not self.training:
-            return activate(self._folded(x, self.norm), self.activation)
-        return activate(self.norm(self.conv(x)), self.activation)
+            return activate(self._folded(x, self.norm), self.activation, self.slope)
+        return activate(self.norm(self.conv(x)), self.activation, self.slope)
 
     def _folded(self, x: Tensor, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> Tensor:
         """The convolution with the norm's running statistics and affine map in its weights."""
@@ -65,14 +70,18 @@ class ConvNorm(nn.Module):
         spatial = (1,) * (conv.weight.ndim - 2)
         if isinstance(conv, nn.ConvTranspose2d):
             weight = conv.weight * scale.view(1, -1, *spatial)
-            return F.conv_transpose2d(x, weight, shift, conv.stride, cast(tuple[int, ...], conv.padding))
+            return F.conv_transpose2d(
+                x, weight, shift, conv.stride, cast(tuple[int, ...], conv.padding), conv.output_padding
+            )
         if isinstance(conv, nn.ConvTranspose3d):
             weight = conv.weight * scale.view(1, -1, *spatial)
-            return F.conv_transpose3d(x, weight, shift, conv.stride, cast(tuple[int, ...], conv.padding))
+            return F.conv_transpose3d(
+                x, weight, shift, conv.stride, cast(tuple[int, ...], conv.padding), conv.output_padding
+            )
         weight = conv.weight * scale.view(-1, 1, *spatial)
         if isinstance(conv, nn.Conv3d):
-            return F.conv3d(x, weight, shift, conv.stride, conv.padding, groups=conv.groups)
-        return F.conv2d(x, weight, shift, conv.stride, conv.padding, groups=conv.groups)
+            return F.conv3d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+        return F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def make_norm(norm: Norm, channels: int, dimensions: Literal[2, 3] = 2) -> nn.Module:
@@ -84,14 +93,14 @@ def make_norm(norm: Norm, channels: int, dimensions: Literal[2, 3] = 2) -> nn.Mo
     return nn.Identity()
 
 
-def activate(x: Tensor, activation: Activation) -> Tensor:
+def activate(x: Tensor, activation: Activation, slope: float = 0.01) -> Tensor:
     """The activation, in place: only for tensors that nobody else holds."""
     if activation == "relu":
         return F.relu(x, inplace=True)
     if activation == "relu6":
         return F.relu6(x, inplace=True)
     if activation == "leaky":
-        return F.leaky_relu(x, 0.01, inplace=True)
+        return F.leaky_relu(x, slope, inplace=True)
     return x
 
 

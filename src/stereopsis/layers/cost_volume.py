@@ -5,8 +5,10 @@ the volume is zero, so levels beyond the width are all zero. Levels count featur
 
 Two ways of filling, equal in value: in place, level by level (quickest, no second copy of the volume),
 and as a stack of padded levels. The stack is taken where gradients are wanted, because autograd copies
-the whole gradient once for every in-place write, and in `torch.compile` and export. Correlations are
-products of matrices, block by block along the rows, of which the band of wanted disparities is kept.
+the whole gradient once for every in-place write, and in `torch.compile` and export. Filled in place, the
+volume keeps the memory format of the features: with channels innermost, 3-D convolutions on CPUs run up
+to twice as fast. Correlations are products of matrices, block by block along the rows, of which the band
+of wanted disparities is kept.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ def concatenation_volume(
         pairs = [torch.cat(_matched(left, right, d), 1) for d in range(levels)]
         return torch.stack([F.pad(pair, (width - pair.shape[-1], 0)) for pair in pairs], 2)
     channels = left.shape[1]
-    volume = left.new_empty(left.shape[0], 2 * channels, levels, *left.shape[-2:])
+    volume = _empty_like(left, 2 * channels, levels)
     for d in range(levels):
         start = min(d, width)
         volume[:, :, d, :, :start] = 0
@@ -74,6 +76,14 @@ def groupwise_correlation_volume(
     return volume.view(batch, groups, levels, height, width)
 
 
+def _empty_like(features: Tensor, channels: int, levels: int) -> Tensor:
+    """[b channels levels h w], channels innermost in memory where the features have them so."""
+    innermost = features.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last_3d if innermost else torch.contiguous_format
+    shape = (features.shape[0], channels, levels, *features.shape[-2:])
+    return torch.empty(shape, dtype=features.dtype, device=features.device, memory_format=layout)
+
+
 def _by_stacking(*tensors: Tensor) -> bool:
     wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     return wanted or torch.compiler.is_compiling()
@@ -92,8 +102,7 @@ def _volume(left: Tensor, right: Tensor, levels: int, operation: Callable[..., T
     if _by_stacking(left, right):
         matched = [operation(*_matched(left, right, d)) for d in range(levels)]
         return torch.stack([F.pad(level, (width - level.shape[-1], 0)) for level in matched], 2)
-    dtype = torch.promote_types(left.dtype, right.dtype)
-    volume = left.new_empty(*left.shape[:2], levels, *left.shape[-2:], dtype=dtype)
+    volume = _empty_like(left, left.shape[1], levels)
     for d in range(levels):
         start = min(d, width)
         volume[:, :, d, :, :start] = 0
