@@ -13,7 +13,7 @@ import pickletools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 MAX_STEPS = 5_000_000
 MAX_INTEGER_BITS = 1024
@@ -41,10 +41,7 @@ _DICTIONARIES = re.compile(
     r"collections\.(OrderedDict|defaultdict|Counter)|(builtins|__builtin__)\.dict"
     r"|(pytorch_lightning|lightning)(\.\w+)*\.AttributeDict"
 )
-_PLAIN = re.compile(
-    r"(builtins|__builtin__)\.(set|frozenset|bytearray)|_codecs\.encode|torch\.Size"
-    r"|numpy(\._core|\.core)\.multiarray\.scalar"
-)
+_PLAIN = re.compile(r"(builtins|__builtin__)\.(set|frozenset|bytearray)|_codecs\.encode|torch\.Size")
 _INERT = re.compile(
     r"""functools\.partial
     | torch\.optim(\.\w+)*\.[A-Z]\w*
@@ -53,11 +50,11 @@ _INERT = re.compile(
     | (easydict|yacs\.config|ml_collections(\.\w+)*|addict(\.\w+)*|munch)\.[A-Z]\w*
     | pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path
     | typing\.[A-Z]\w*
-    | (builtins|__builtin__)\.(bool|int|float|complex|str|bytes|list|tuple|object|slice|range|type|unicode|long)
+    | (builtins|__builtin__)\.(bool|int|float|complex|str|bytes|list|tuple|object|slice|range|unicode|long)
     | (copyreg|copy_reg)\._reconstructor
     | datetime\.(datetime|date|time|timedelta)
     | numpy\.(dtype|ndarray|bool_|float16|float32|float64|u?int(8|16|32|64))
-    | numpy(\._core|\.core)\.multiarray\._reconstruct
+    | numpy(\._core|\.core)\.multiarray\.(scalar|_reconstruct)
     | torch\.(device|Tensor|(b?float|u?int|complex)\d+|float8_\w+|bool|half|float|double|short|int|long)
     | torch\.nn\.parameter\.(Parameter|Buffer)
     """,
@@ -66,7 +63,7 @@ _INERT = re.compile(
 
 
 def load(
-    stream: BinaryIO,
+    stream: IO[bytes],
     construct: Construct,
     persistent: Callable[[object], object],
     *,
@@ -78,10 +75,8 @@ def load(
     persistent ids. Raises ValueError for malformed pickles and for forbidden names.
     """
     machine = _Machine(construct, persistent, symbols)
-    steps = 0
-    for opcode, argument, _ in pickletools.genops(stream):
-        steps += 1
-        if steps > MAX_STEPS:
+    for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        if step >= MAX_STEPS:
             raise ValueError(f"its pickle has more than {MAX_STEPS} steps")
         if opcode.name == "STOP":
             return machine.pop()
@@ -90,8 +85,11 @@ def load(
 
 
 _PUSH_ARGUMENT = frozenset(
-    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE "
-    "BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
+    (
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+        *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    )
 )
 _PUSH_CONSTANT: dict[str, Callable[[], object]] = {
     "NONE": lambda: None,
@@ -169,6 +167,9 @@ class _Machine:
         else:
             self.pop_mark()
 
+    def drop_to_mark(self, _: object) -> None:
+        self.pop_mark()
+
     def duplicate(self, _: object) -> None:
         self.stack.append(self.top())
 
@@ -225,7 +226,8 @@ class _Machine:
                 if allowed.fullmatch(full):
                     return Symbol(full)
         raise ValueError(
-            f"it wants to call {full[:200]}, which is neither a tensor nor a plain value, and was not executed"
+            f"it wants to call {full[:200]}, neither a tensor nor a plain value; nothing was executed, "
+            "ask its author for a plain state dict"
         )
 
     def global_name(self, argument: object) -> None:
@@ -281,7 +283,7 @@ class _Machine:
 _HANDLERS: dict[str, Callable[[_Machine, object], None]] = {
     "MARK": _Machine.mark,
     "POP": _Machine.drop,
-    "POP_MARK": lambda machine, _: machine.pop_mark() and None,
+    "POP_MARK": _Machine.drop_to_mark,
     "DUP": _Machine.duplicate,
     "TUPLE": _Machine.make_tuple,
     "LIST": _Machine.make_list,
@@ -345,7 +347,7 @@ def _dictionary(pairs: list[object] | dict[object, object]) -> object:
 
 
 def _plain(name: str, arguments: tuple[object, ...]) -> object:
-    """Sets, bytes, sizes and NumPy's scalars."""
+    """Sets, bytes and sizes."""
     kind = name.rpartition(".")[2]
     first = arguments[0] if arguments else None
     if kind in ("set", "frozenset"):

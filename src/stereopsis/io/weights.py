@@ -1,4 +1,4 @@
-"""Weights in safetensors, with what they mean in the header: network, config, licence, provenance, metrics."""
+"""Weights in safetensors, with what they mean in the header: network, config, licence, origin, figures."""
 
 from __future__ import annotations
 
