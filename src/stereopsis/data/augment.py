@@ -1,0 +1,235 @@
+"""What training does to a pair before the network sees it: zoom, crop, mirror, colours, erased patches.
+
+Every function takes a sample of one pair (no leading axes) and draws from the generator that it is given.
+Camera effects are those of `stereopsis.imaging`, the same as the renderer's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from stereopsis import geometry, imaging
+from stereopsis.structures import StereoPair, StereoSample
+
+
+@dataclass
+class Augmentation:
+    """How strong and how often; everything is off by default. (Also the settings' node `data.augment`.)"""
+
+    scale: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    """Range of log2 of the zoom."""
+    stretch: float = 0.0
+    """Largest |log2| of a further zoom of each axis on its own."""
+    stretch_probability: float = 0.8
+    flip: float = 0.0
+    """Probability of mirroring the pair and swapping its views (needs the right view's truth)."""
+    vertical_flip: float = 0.0
+    vertical_jitter: int = 0
+    """Largest vertical shift of the right image, in pixels."""
+    brightness: float = 0.0
+    """Factors are drawn from 1 - brightness to 1 + brightness; likewise contrast."""
+    contrast: float = 0.0
+    saturation: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    hue: float = 0.0
+    """Largest turn of the colours, as a share of the full circle."""
+    gamma: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    asymmetric: float = 0.0
+    """Probability that the two images draw their colours independently."""
+    erase: float = 0.0
+    """Probability of covering 1 or 2 rectangles of the right image with its mean colour."""
+    erase_size: list[int] = field(default_factory=lambda: [50, 100])
+    """Sides of these rectangles, in pixels, the last excluded."""
+    gray: float = 0.0
+    camera: float = 0.0
+    """Probability of camera effects (noise, blur, exposure, JPEG, ...)."""
+
+
+def augment(
+    sample: StereoSample,
+    settings: Augmentation,
+    *,
+    crop: tuple[int, int] | None,
+    rng: np.random.Generator,
+) -> StereoSample:
+    """The sample as training sees it: colours, then erased patches, then zoom and crop, then flips."""
+    sample = dataclasses.replace(sample, pair=_erase(_colour(sample.pair, settings, rng), settings, rng))
+    sample = zoom(sample, *_draw_zoom(sample, settings, crop, rng))
+    jitter = int(rng.integers(-settings.vertical_jitter, settings.vertical_jitter + 1))
+    sample = random_crop(sample, crop or sample.pair.size, vertical_jitter=jitter, rng=rng)
+    if rng.random() < settings.flip:
+        sample = mirror(sample)
+    if rng.random() < settings.vertical_flip:
+        sample = turn_over(sample)
+    return sample
+
+
+def zoom(sample: StereoSample, horizontal: float, vertical: float) -> StereoSample:
+    """Images, truth and calibration resized; disparity grows with the width.
+
+    Truth is interpolated inside surfaces and taken from the nearest pixel at their edges, so that no
+    disparity appears that no surface has.
+    """
+    height, width = sample.pair.size
+    size = (max(1, round(height * vertical)), max(1, round(width * horizontal)))
+    if size == (height, width):
+        return sample
+    sx, sy = size[1] / width, size[0] / height
+
+    def image(x: Tensor) -> Tensor:
+        return F.interpolate(x[None], size, mode="bilinear", antialias=sx < 1 or sy < 1)[0].clamp(0, 1)
+
+    def mask(x: Tensor) -> Tensor:
+        return F.interpolate(x[None, None].float(), size, mode="nearest-exact")[0, 0] > 0.5
+
+    info = tuple(
+        dataclasses.replace(i, calibration=i.calibration and i.calibration.scaled(sx, sy))
+        for i in sample.info
+    )
+    return StereoSample(
+        pair=sample.pair.map(image),
+        disparity=_resize_disparity(sample.disparity, size) * sx,
+        valid=mask(sample.valid),
+        occluded=None if sample.occluded is None else mask(sample.occluded),
+        disparity_right=None
+        if sample.disparity_right is None
+        else _resize_disparity(sample.disparity_right, size) * sx,
+        info=info,
+    )
+
+
+def _resize_disparity(disparity: Float[Tensor, "h w"], size: tuple[int, int]) -> Float[Tensor, "hz wz"]:
+    finite = torch.where(disparity.isfinite(), disparity, 0.0)[None, None]
+    nearest = F.interpolate(finite, size, mode="nearest-exact")
+    smooth = F.interpolate(finite, size, mode="bilinear", align_corners=False)
+    return torch.where((smooth - nearest).abs() < 0.5, smooth, nearest)[0, 0]
+
+
+def random_crop(
+    sample: StereoSample, size: tuple[int, int], *, vertical_jitter: int = 0, rng: np.random.Generator
+) -> StereoSample:
+    """A window of that (height, width); the right image's is `vertical_jitter` rows lower, where it fits.
+
+    Raises ValueError where the images are smaller.
+    """
+    height, width = sample.pair.size
+    if height < size[0] or width < size[1]:
+        raise ValueError(
+            f"a crop of {size[1]}x{size[0]} does not fit into an image of {width}x{height}: "
+            f"choose a smaller data.crop"
+        )
+    top = int(rng.integers(0, height - size[0] + 1))
+    left = int(rng.integers(0, width - size[1] + 1))
+    right_top = min(max(top + vertical_jitter, 0), height - size[0])
+
+    def window(x: Tensor, first: int) -> Tensor:
+        return x[..., first : first + size[0], left : left + size[1]].contiguous()
+
+    pair = StereoPair(window(sample.pair.left, top), window(sample.pair.right, right_top))
+    info = tuple(
+        dataclasses.replace(i, calibration=i.calibration and i.calibration.cropped(top, left, *size))
+        for i in sample.info
+    )
+    return dataclasses.replace(sample.map(lambda x: window(x, top)), pair=pair, info=info)
+
+
+def mirror(sample: StereoSample) -> StereoSample:
+    """The pair seen in a mirror: views swap, and the right view's truth becomes the left's.
+
+    Raises ValueError where the right view's truth is not known.
+    """
+    if sample.disparity_right is None:
+        raise ValueError("mirroring a pair needs the right view's truth: set data.augment.flip to 0")
+    flipped = sample.map(lambda x: x.flip(-1))
+    right = flipped.disparity_right
+    assert right is not None
+    known = right.isfinite() & (right >= 0)
+    occluded = geometry.occlusion(right, flipped.disparity)
+    info = tuple(dataclasses.replace(i, calibration=None) for i in sample.info)
+    return StereoSample(
+        pair=StereoPair(flipped.pair.right, flipped.pair.left),
+        disparity=torch.where(known, right, 0.0),
+        valid=known,
+        occluded=None if sample.occluded is None else occluded,
+        disparity_right=torch.where(flipped.valid, flipped.disparity, math.inf),
+        info=info,
+    )
+
+
+def turn_over(sample: StereoSample) -> StereoSample:
+    """The pair upside down."""
+    info = tuple(dataclasses.replace(i, calibration=None) for i in sample.info)
+    return dataclasses.replace(sample.map(lambda x: x.flip(-2)), info=info)
+
+
+def _draw_zoom(
+    sample: StereoSample,
+    settings: Augmentation,
+    crop: tuple[int, int] | None,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Factors of width and height, at least such that the crop fits."""
+    both = 2 ** rng.uniform(settings.scale[0], settings.scale[1])
+    stretched = rng.random() < settings.stretch_probability
+    factors = [both * 2 ** (rng.uniform(-1, 1) * settings.stretch * stretched) for _ in range(2)]
+    if crop is None or (both == 1 and not settings.stretch):
+        return factors[0], factors[1]
+    height, width = sample.pair.size
+    return max(factors[0], crop[1] / width), max(factors[1], crop[0] / height)
+
+
+def _colour(pair: StereoPair, settings: Augmentation, rng: np.random.Generator) -> StereoPair:
+    shared = rng.random() >= settings.asymmetric
+    seed = int(rng.integers(2**63))
+    seeds = (seed, seed if shared else int(rng.integers(2**63)))
+    left, right = (
+        _jitter(image, settings, np.random.default_rng(s))
+        for image, s in zip((pair.left, pair.right), seeds, strict=True)
+    )
+    if rng.random() < settings.camera:
+        effects = imaging.draw_effects(rng, imaging.EffectRanges(), width=pair.size[1])
+        left, right = imaging.apply_effects(left, effects[0]), imaging.apply_effects(right, effects[1])
+    if rng.random() < settings.gray:
+        left, right = imaging.to_gray(left), imaging.to_gray(right)
+    return StereoPair(left, right)
+
+
+def _jitter(
+    image: Float[Tensor, "3 h w"], settings: Augmentation, rng: np.random.Generator
+) -> Float[Tensor, "3 h w"]:
+    brightness = 1 + rng.uniform(-1, 1) * settings.brightness
+    contrast = 1 + rng.uniform(-1, 1) * settings.contrast
+    saturation = rng.uniform(settings.saturation[0], settings.saturation[1])
+    hue = rng.uniform(-1, 1) * settings.hue
+    gamma = rng.uniform(settings.gamma[0], settings.gamma[1])
+    if settings.brightness:
+        image = imaging.expose(image, math.log2(max(brightness, 1e-3)))
+    if settings.contrast:
+        pivot = float(imaging.luminance(image).mean())
+        image = imaging.adjust_contrast(image, contrast, pivot=pivot)
+    if saturation != 1:
+        image = imaging.adjust_saturation(image, saturation)
+    if settings.hue:
+        image = imaging.adjust_hue(image, hue)
+    return imaging.apply_gamma(image, gamma) if gamma != 1 else image
+
+
+def _erase(pair: StereoPair, settings: Augmentation, rng: np.random.Generator) -> StereoPair:
+    """One or two rectangles of the right image in its mean colour: what only the left camera sees."""
+    if rng.random() >= settings.erase:
+        return pair
+    right = pair.right.clone()
+    colour = right.mean((-2, -1), keepdim=True)
+    height, width = pair.size
+    for _ in range(int(rng.integers(1, 3))):
+        top, left = int(rng.integers(height)), int(rng.integers(width))
+        rows, columns = (int(side) for side in rng.integers(*settings.erase_size, size=2))
+        right[:, top : top + rows, left : left + columns] = colour
+    return StereoPair(pair.left, right)

@@ -1,0 +1,189 @@
+"""The shape of a training's settings, checked by Hydra: what `stereopsis train KEY=VALUE ...` may say."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from stereopsis.data.augment import Augmentation
+
+_CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+
+@dataclass
+class ModelSettings:
+    name: str = MISSING
+    """A name of `stereopsis models`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Fields of the network's config."""
+    weights: str | None = None
+    """Start from this file: safetensors or a published checkpoint."""
+    freeze_batch_norm: bool = False
+    """Batch norm layers stay in evaluation mode (the RAFT family's recipe)."""
+
+
+@dataclass
+class SourceSettings:
+    name: str = MISSING
+    """A data set of `stereopsis datasets`, or `synthetic`."""
+    split: str = "train"
+    root: str | None = None
+    """Its folder; where it is left out, $STEREOPSIS_DATA/<name>."""
+    weight: float = 1.0
+    """Its share of the pairs, relative to the other sources'."""
+    distribution: str = "general"
+    """Of `synthetic` only, as are size and seed."""
+    size: list[int] = field(default_factory=lambda: [480, 640])
+    """Height and width of rendered pairs."""
+    seed: int = 0
+    count: int = 1_000_000
+    """Rendered pairs before they repeat."""
+
+
+@dataclass
+class DataSettings:
+    sources: list[SourceSettings] = MISSING
+    batch_size: int = 4
+    """Pairs a process and step."""
+    workers: int = 2
+    crop: list[int] | None = None
+    """Height and width; None takes whole images (all of one size)."""
+    max_disparity: float = 0.0
+    """Truth at or above this is unknown; 0 keeps all."""
+    augment: Augmentation = field(default_factory=Augmentation)
+    validation: list[SourceSettings] = field(default_factory=list)
+    validation_count: int = 50
+
+
+@dataclass
+class LossSettings:
+    name: str = MISSING
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class OptimizerSettings:
+    name: str = "adamw"
+    """adam, adamw, rmsprop or sgd."""
+    lr: float = 2e-4
+    weight_decay: float = 0.0
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    eps: float = 1e-8
+    momentum: float = 0.0
+    schedule: str = "constant"
+    """constant, one-cycle, steps, exponential, or warmup-cosine."""
+    milestones: list[int] = field(default_factory=list)
+    """Steps at which `steps` multiplies the rate by gamma."""
+    gamma: float = 0.1
+    every: int = 0
+    """`exponential` multiplies the rate by gamma every so many steps."""
+    warmup: float = 0.01
+    """Share of all steps that one-cycle and warmup-cosine climb."""
+    final: float = 0.0
+    """Of warmup-cosine: the last rate, as a share of lr."""
+    extra_steps: int = 0
+    """Of one-cycle: steps of the schedule beyond the last that is trained."""
+    rates: dict[str, float] = field(default_factory=dict)
+    """Factors on lr for parameters whose name begins so (0 freezes them)."""
+
+
+@dataclass
+class TrainerSettings:
+    max_steps: int = 1000
+    seed: int = 0
+    precision: str = "32-true"
+    """32-true, bf16-mixed or 16-mixed."""
+    gradient_clip: float = 0.0
+    """Largest norm of the gradient; 0 is off."""
+    accumulate: int = 1
+    average: float = 0.0
+    """Decay of averaged (EMA) weights, which are validated and shipped; 0 is off."""
+    checkpoint_every: int = 500
+    validate_every: int = 500
+    pictures_every: int = 500
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"
+    """auto or ddp."""
+    sync_batch_norm: bool = False
+    compile: bool = False
+    threads: int = 0
+    """Threads of torch on the CPU; 0 leaves its choice."""
+    fast_dev_run: bool = False
+
+
+@dataclass
+class TrainSettings:
+    model: ModelSettings = field(default_factory=ModelSettings)
+    data: DataSettings = field(default_factory=DataSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    trainer: TrainerSettings = field(default_factory=TrainerSettings)
+    output: str = "runs/latest"
+    licence: str = "Apache-2.0"
+    """Of the weights that come out."""
+
+
+def read_settings(overrides: Sequence[str]) -> TrainSettings:
+    """Settings from the package's configs and `KEY=VALUE` overrides (`experiment=NAME` picks a recipe).
+
+    Raises ValueError for a key or a name that does not exist, naming the nearest, and for a value of the
+    wrong type.
+    """
+    ConfigStore.instance().store(name="train_schema", node=TrainSettings)
+    try:
+        with initialize_config_dir(str(_CONFIGS), version_base="1.3"):
+            composed = compose("train", overrides=list(overrides))
+        return cast(TrainSettings, OmegaConf.to_object(composed))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(_explain(error, overrides)) from error
+
+
+def list_experiments() -> list[str]:
+    return sorted(path.stem for path in (_CONFIGS / "experiment").glob("*.yaml"))
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> str:
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        options = _CONFIGS / key
+        if options.is_dir():
+            names = [path.stem for path in options.glob("*.yaml")]
+            if value not in names:
+                return f"{override}: there is no {key} {value!r}{_nearest(value, names)}"
+        elif key not in _keys():
+            return f"{override}: there is no setting {key!r}{_nearest(key, _keys())}"
+    reason = str(error).strip().splitlines()[0]
+    return f"the settings {' '.join(overrides) or '(none)'} do not fit: {reason}"
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; there are: {', '.join(sorted(names))}"
+
+
+def _keys() -> list[str]:
+    """Every dotted key of the settings, and every group."""
+
+    def walk(node: DictConfig, prefix: str) -> list[str]:
+        keys: list[str] = []
+        for key in node:
+            name = f"{prefix}{key}"
+            keys.append(name)
+            child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_none():
+                keys += walk(child, f"{name}.")
+        return keys
+
+    groups = [path.name for path in _CONFIGS.iterdir() if path.is_dir()]
+    return [*groups, *walk(OmegaConf.structured(TrainSettings), "")]
