@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from stereopsis.io.weights import WeightsHeader, read_checkpoint, read_weights
+from stereopsis.io.foreign import read_checkpoint
+from stereopsis.io.weights import WeightsHeader, read_weights
 from stereopsis.models.base import MonoModel, StereoModel, load_strictly, replace_config
 from stereopsis.models.registry import create, entry, list_models, model_from_official
 from stereopsis.prediction.classical import SGBM
@@ -118,8 +119,7 @@ def _load_model(path: Path, options: dict[str, Any]) -> StereoModel[Any, Any] | 
 def _from_header(
     state: dict[str, Tensor], header: WeightsHeader, options: dict[str, Any]
 ) -> StereoModel[Any, Any] | MonoModel[Any]:
-    stored = {key: tuple(v) if isinstance(v, list) else v for key, v in header.config.items()}
-    config = replace_config(entry(header.network).config, stored, header.network)
+    config = replace_config(entry(header.network).config, header.config, header.network)
     config = replace_config(config, options, header.network)
     model = create(header.network, **{f.name: getattr(config, f.name) for f in dataclasses.fields(config)})
     load_strictly(model, state, header.network)
