@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 from pathlib import Path
+from typing import Any
 
 
 def existing_file(path: str | Path, what: str) -> Path:
@@ -43,6 +45,17 @@ def read_text(path: str | Path, what: str) -> str:
         return read_bytes(path, what).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not a text file: {what} file was expected") from error
+
+
+def read_json(path: str | Path, what: str) -> dict[str, Any]:
+    """The object of a JSON file; ValueError where it is none."""
+    try:
+        value = json.loads(read_text(path, what))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is no valid JSON ({error}): {what} file was expected") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no JSON object: {what} file was expected")
+    return value
 
 
 def _hint(path: Path) -> str:
