@@ -144,10 +144,13 @@ class Calibration:
         return dataclasses.replace(self, cx=self.cx + left, cy=self.cy + top, size=size)
 
     def depth(self, disparity: Array) -> Array:
-        """Metres from pixels: `focal * baseline / (disparity + doffs)`, infinite where the sum is <= 0."""
+        """Metres from pixels: `focal * baseline / (disparity + doffs)`, infinite where the sum is <= 0.
+
+        Unknown disparity (infinite or NaN) gives infinite depth too.
+        """
         shifted = disparity + self.doffs
         where = np.where if isinstance(shifted, np.ndarray) else torch.where
-        positive = shifted > 0
+        positive = (shifted > 0) & (shifted < math.inf)
         ones = np.ones_like(shifted) if isinstance(shifted, np.ndarray) else torch.ones_like(shifted)
         safe = cast(Any, where)(positive, shifted, ones)
         return cast(Any, where)(positive, self.focal * self.baseline / safe, ones * math.inf)
