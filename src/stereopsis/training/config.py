@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from stereopsis.data.augment import Augmentation
 
 _CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+_OPEN = ("model.options.", "loss.options.", "optimizer.rates.")
 
 
 @dataclass
@@ -143,10 +144,15 @@ def read_settings(overrides: Sequence[str]) -> TrainSettings:
     ConfigStore.instance().store(name="train_schema", node=TrainSettings)
     try:
         with initialize_config_dir(str(_CONFIGS), version_base="1.3"):
-            composed = compose("train", overrides=list(overrides))
+            composed = compose("train", overrides=[_opened(override) for override in overrides])
         return cast(TrainSettings, OmegaConf.to_object(composed))
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_explain(error, overrides)) from error
+
+
+def _opened(override: str) -> str:
+    """Options of networks and losses are checked by these, not by the schema: any may be given."""
+    return f"++{override}" if override.startswith(_OPEN) else override
 
 
 def list_experiments() -> list[str]:
@@ -161,15 +167,16 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
             names = [path.stem for path in options.glob("*.yaml")]
             if value not in names:
                 return f"{override}: there is no {key} {value!r}{_nearest(value, names)}"
-        elif key not in _keys():
+        elif key not in _keys() and not key.startswith(_OPEN):
             return f"{override}: there is no setting {key!r}{_nearest(key, _keys())}"
-    reason = str(error).strip().splitlines()[0]
-    return f"the settings {' '.join(overrides) or '(none)'} do not fit: {reason}"
+    reasons = [str(reason).strip().splitlines()[0] for reason in (error, error.__cause__) if reason]
+    return f"the settings {' '.join(overrides) or '(none)'} do not fit: {': '.join(reasons)}"
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; there are: {', '.join(sorted(names))}"
+    known = sorted({name.split(".")[0] for name in names})
+    return f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(known)}"
 
 
 def _keys() -> list[str]:

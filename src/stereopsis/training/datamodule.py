@@ -1,0 +1,111 @@
+"""The pairs of a training: sources mixed, augmented, counted; and those held back for validation."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from stereopsis.data.augment import augment
+from stereopsis.data.dataset import StereoDataset
+from stereopsis.data.sources.registry import list_pairs
+from stereopsis.structures import StereoSample
+from stereopsis.synthesis.stream import SyntheticStream
+from stereopsis.training.config import DataSettings, SourceSettings, TrainSettings
+from stereopsis.training.order import Counter, Mixture
+
+_HELD_BACK = 1_000_000_000
+"""Rendered pairs from this index on are for validation, whatever the seed of the training ones."""
+
+
+class Data(LightningDataModule):
+    """Loaders that begin at `first_step` of the run and give this process its share of every batch."""
+
+    def __init__(self, settings: TrainSettings, *, first_step: int, rank: int, processes: int) -> None:
+        super().__init__()
+        self.settings = settings
+        self.first_step = first_step
+        self.rank = rank
+        self.processes = processes
+
+    def train_dataloader(self) -> DataLoader[StereoSample]:
+        data, trainer = self.settings.data, self.settings.trainer
+        mixture = Mixture(
+            [open_source(source) for source in data.sources],
+            [source.weight for source in data.sources],
+            seed=trainer.seed,
+            transform=Preparation(data),
+        )
+        counter = Counter(
+            first_step=self.first_step,
+            steps=trainer.max_steps,
+            batch=data.batch_size * trainer.accumulate,
+            rank=self.rank,
+            processes=self.processes,
+        )
+        return self._loader(mixture, data.batch_size, sampler=counter)
+
+    def val_dataloader(self) -> DataLoader[StereoSample]:
+        """One pair at a time, since they may differ in size; every process takes its own."""
+        data = self.settings.data
+        parts = [open_source(source, held_back=True) for source in data.validation]
+        each = max(1, data.validation_count // max(1, len(parts)))
+        pairs = torch.utils.data.ConcatDataset([_first(part, each) for part in parts])
+        share = Subset(pairs, range(self.rank, len(pairs), self.processes))
+        return self._loader(share, 1)
+
+    def _loader(self, dataset: Dataset[StereoSample], batch: int, **options: Any) -> DataLoader[StereoSample]:
+        return DataLoader(
+            dataset,
+            batch_size=batch,
+            num_workers=self.settings.data.workers,
+            collate_fn=StereoSample.stack,
+            drop_last=False,
+            worker_init_fn=_one_thread,
+            multiprocessing_context="fork" if self.settings.data.workers else None,
+            generator=torch.Generator().manual_seed(self.settings.trainer.seed),
+            **options,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """What happens to a sample on its way into a batch: augmentation, crop, the range of the truth."""
+
+    settings: DataSettings
+
+    def __call__(self, sample: StereoSample, rng: np.random.Generator) -> StereoSample:
+        settings = self.settings
+        crop = None if settings.crop is None else (settings.crop[0], settings.crop[1])
+        sample = augment(sample, settings.augment, crop=crop, rng=rng)
+        valid = sample.valid
+        if settings.max_disparity > 0:
+            valid = valid & (sample.disparity < settings.max_disparity)
+        # Sources differ in what else they know; a batch holds what all of them do.
+        return StereoSample(sample.pair, sample.disparity, valid, info=sample.info)
+
+
+def open_source(settings: SourceSettings, *, held_back: bool = False) -> Dataset[StereoSample]:
+    """The data set that a setting names; of `synthetic`, pairs that no training sees where `held_back`."""
+    if settings.name == "synthetic":
+        return SyntheticStream(
+            seed=settings.seed,
+            distribution=settings.distribution,
+            size=(settings.size[0], settings.size[1]),
+            first=_HELD_BACK if held_back else 0,
+            count=settings.count,
+        )
+    return StereoDataset(list_pairs(settings.name, settings.split, root=settings.root))
+
+
+def _first(dataset: Dataset[StereoSample], count: int) -> Dataset[StereoSample]:
+    length = len(dataset)  # pyright: ignore[reportArgumentType]
+    return Subset(dataset, range(min(count, length)))
+
+
+def _one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,129 @@
+"""One training step, as Lightning sees it: network, loss, optimiser, averaged weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from stereopsis.io.atomic import writing
+from stereopsis.models.base import StereoModel
+from stereopsis.structures import StereoOutput, StereoPair, StereoSample
+from stereopsis.training.config import OptimizerSettings, TrainerSettings
+from stereopsis.training.schedule import build_optimizer, build_schedule, freeze_batch_norm
+
+Loss = Callable[[Any, StereoSample], Tensor]
+
+
+class DivergedError(ValueError):
+    """The loss is no longer a number."""
+
+
+class SupervisedTask(LightningModule):
+    """A network that learns disparity from samples with truth.
+
+    Images are padded as the network declares and its output is cropped back. With `trainer.average` the
+    averaged weights are those that validation sees and `trained_model` returns.
+    """
+
+    def __init__(
+        self,
+        model: StereoModel[Any, Any],
+        loss: Loss,
+        *,
+        optimizer: OptimizerSettings,
+        trainer: TrainerSettings,
+        batch_norm_frozen: bool,
+        output: Path,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.optimizer_settings = optimizer
+        self.trainer_settings = trainer
+        self.batch_norm_frozen = batch_norm_frozen
+        self.output = output
+        self.averaged: AveragedModel | None = None
+        if trainer.average:
+            self.averaged = AveragedModel(
+                model, multi_avg_fn=get_ema_multi_avg_fn(trainer.average), use_buffers=True
+            )
+            self.averaged.requires_grad_(False)
+        self.last: tuple[StereoSample, StereoOutput] | None = None
+
+    @property
+    def trained_model(self) -> StereoModel[Any, Any]:
+        """The weights to validate and to ship."""
+        return self.model if self.averaged is None else self.averaged.module
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self.model, self.optimizer_settings)
+        schedule = build_schedule(optimizer, self.optimizer_settings, self.trainer_settings.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        if self.batch_norm_frozen:
+            freeze_batch_norm(self.model)
+
+    def training_step(self, batch: StereoSample, batch_index: int) -> Tensor:
+        output = padded_forward(self.model, batch.pair)
+        loss = self.loss(output, batch)
+        if not bool(torch.isfinite(loss)):
+            raise DivergedError(self._explain(batch, loss))
+        self.last = (batch, output.detach())
+        size = batch.disparity.shape[0]
+        self.log("train/loss", loss.detach(), batch_size=size)
+        self.log("train/epe", end_point_error(output.disparity.detach(), batch), batch_size=size)
+        return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+
+    def validation_step(self, batch: StereoSample, batch_index: int) -> None:
+        output = padded_forward(self.trained_model.eval(), batch.pair)
+        error = end_point_error(output.disparity, batch)
+        self.log("validation/epe", error, batch_size=batch.disparity.shape[0], sync_dist=True)
+
+    def on_validation_end(self) -> None:
+        self.model.train()
+        if self.batch_norm_frozen:
+            freeze_batch_norm(self.model)
+
+    def _explain(self, batch: StereoSample, loss: Tensor) -> str:
+        """Saves the batch that broke the training; a sentence that names the file."""
+        path = self.output / f"diverged-step-{self.global_step}.pt"
+        tensors = {
+            "left": batch.pair.left,
+            "right": batch.pair.right,
+            "disparity": batch.disparity,
+            "valid": batch.valid,
+        }
+        with writing(path) as temporary:
+            torch.save({name: tensor.cpu() for name, tensor in tensors.items()}, temporary)
+        names = ", ".join(info.name for info in batch.info)
+        return (
+            f"the loss is {float(loss)} at step {self.global_step}: its batch ({names}) is saved in {path}; "
+            f"lower optimizer.lr, set trainer.gradient_clip, or start again from the last checkpoint"
+        )
+
+
+def padded_forward(model: StereoModel[Any, Any], pair: StereoPair) -> StereoOutput:
+    """The network's output at the size of the pair, whatever sizes the network takes."""
+    height, width = pair.size
+    top, _, left, _ = model.padding.amounts(height, width)
+    padded = pair.map(model.padding.pad)
+    output: StereoOutput = model(padded.left, padded.right)
+    return output if padded.size == pair.size else output.cropped(top, left, height, width)
+
+
+def end_point_error(disparity: Tensor, sample: StereoSample) -> Tensor:
+    """Mean absolute error over the valid pixels; 0 where there are none."""
+    errors = (disparity - sample.disparity).abs()[sample.valid]
+    return errors.mean() if errors.numel() else disparity.new_zeros(())
