@@ -9,9 +9,9 @@ import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import IO
+from typing import IO, cast
 
-from stereopsis.io.pickles import load
+from stereopsis.io.pickles import ByteStream, load
 from stereopsis.io.storages import (
     SYMBOLS,
     Archive,
@@ -33,7 +33,7 @@ _NO_SYMBOLS = re.compile(r"(?!)")
 _TENSOR_TYPES = re.compile(r"torch(\.cuda|\.sparse)?\.\w+(Tensor|Storage)")
 
 
-def open_archive(file: IO[bytes], length: int) -> Archive:
+def open_archive(file: ByteStream, length: int) -> Archive:
     """What a checkpoint of `length` bytes holds, its container told by content.
 
     Raises ValueError where the content is hostile or none of these, and what parsers raise where damaged.
@@ -54,8 +54,8 @@ def open_archive(file: IO[bytes], length: int) -> Archive:
 # The zip archive: data.pkl, and an entry data/KEY for each storage.
 
 
-def _open_zip(file: IO[bytes], length: int) -> Archive:
-    archive = zipfile.ZipFile(file)
+def _open_zip(file: ByteStream, length: int) -> Archive:
+    archive = zipfile.ZipFile(cast(IO[bytes], file))
     entries = _checked_entries(archive, length)
     pickles = [name for name in entries if PurePosixPath(name).name == "data.pkl"]
     if len(pickles) != 1:
@@ -124,7 +124,7 @@ def _known(identifier: object, storages: dict[str, Storage]) -> Storage:
 # The stream: magic number, protocol, machine, the object, the keys of its storages, the storages.
 
 
-def _open_stream(file: IO[bytes], length: int) -> Archive:
+def _open_stream(file: ByteStream, length: int) -> Archive:
     storages: dict[str, Storage] = {}
     if _plain_pickle(file) != STREAM_MAGIC or _plain_pickle(file) != STREAM_PROTOCOL:
         raise ValueError("it is a pickle, but not one that torch.save wrote")
@@ -144,7 +144,7 @@ def _open_stream(file: IO[bytes], length: int) -> Archive:
 
 
 def _places(
-    file: IO[bytes], keys: list[str], storages: Mapping[str, Storage], little: bool, length: int
+    file: ByteStream, keys: list[str], storages: Mapping[str, Storage], little: bool, length: int
 ) -> dict[str, tuple[int, int]]:
     """(offset, bytes) of each storage that follows: its count of elements, then the elements."""
     places: dict[str, tuple[int, int]] = {}
@@ -155,7 +155,7 @@ def _places(
     return places
 
 
-def _skip_storage(file: IO[bytes], itemsize: int, count_format: str, length: int) -> tuple[int, int]:
+def _skip_storage(file: ByteStream, itemsize: int, count_format: str, length: int) -> tuple[int, int]:
     (numel,) = struct.unpack(count_format, file.read(8))
     start, size = file.tell(), numel * itemsize
     if numel < 0 or start + size > length:
@@ -164,12 +164,12 @@ def _skip_storage(file: IO[bytes], itemsize: int, count_format: str, length: int
     return start, size
 
 
-def _read_at(file: IO[bytes], offset: int, size: int) -> bytearray:
+def _read_at(file: ByteStream, offset: int, size: int) -> bytearray:
     file.seek(offset)
     return _read_all(file, size)
 
 
-def _read_all(file: IO[bytes], size: int) -> bytearray:
+def _read_all(file: ByteStream, size: int) -> bytearray:
     """Exactly `size` bytes, without a second copy of them."""
     data = bytearray(size)
     view, filled = memoryview(data), 0
@@ -181,7 +181,7 @@ def _read_all(file: IO[bytes], size: int) -> bytearray:
     return data
 
 
-def _plain_pickle(file: IO[bytes], symbols: re.Pattern[str] = _NO_SYMBOLS) -> object:
+def _plain_pickle(file: ByteStream, symbols: re.Pattern[str] = _NO_SYMBOLS) -> object:
     """The next pickle, which may hold plain values (and `symbols`, never called) only."""
 
     def refuse(*_: object) -> object:
@@ -193,8 +193,8 @@ def _plain_pickle(file: IO[bytes], symbols: re.Pattern[str] = _NO_SYMBOLS) -> ob
 # The tar archive (torch before 0.1.10): members storages, tensors, pickle.
 
 
-def _open_tar(file: IO[bytes], length: int) -> Archive:
-    archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 (storages are read later)
+def _open_tar(file: ByteStream, length: int) -> Archive:
+    archive = tarfile.open(fileobj=cast(IO[bytes], file), mode="r:")  # noqa: SIM115 (storages are read later)
     members = {name: _tar_member(archive, name, length) for name in ("storages", "tensors", "pickle")}
     places, objects = _tar_storages(members["storages"], length)
     _tar_tensors(members["tensors"], objects)
@@ -208,7 +208,7 @@ def _open_tar(file: IO[bytes], length: int) -> Archive:
     return Archive(tree, lambda key: _read_at(members["storages"], *places[key]))
 
 
-def _tar_member(archive: tarfile.TarFile, name: str, length: int) -> IO[bytes]:
+def _tar_member(archive: tarfile.TarFile, name: str, length: int) -> ByteStream:
     found = [member for member in archive.getmembers() if member.name == name]
     if len(found) != 1 or not found[0].isreg() or found[0].issparse() or found[0].size > length:
         raise ValueError(f"the tar archive holds no single plain member {name!r}")
@@ -218,7 +218,7 @@ def _tar_member(archive: tarfile.TarFile, name: str, length: int) -> IO[bytes]:
     return member
 
 
-def _tar_storages(file: IO[bytes], length: int) -> tuple[dict[str, tuple[int, int]], dict[str, object]]:
+def _tar_storages(file: ByteStream, length: int) -> tuple[dict[str, tuple[int, int]], dict[str, object]]:
     """Where each storage lies, and storages by the number that the other members use."""
     places: dict[str, tuple[int, int]] = {}
     objects: dict[str, object] = {}
@@ -240,7 +240,7 @@ def _tar_storages(file: IO[bytes], length: int) -> tuple[dict[str, tuple[int, in
     return places, objects
 
 
-def _tar_tensors(file: IO[bytes], objects: dict[str, object]) -> None:
+def _tar_tensors(file: ByteStream, objects: dict[str, object]) -> None:
     """Adds the tensors to `objects`."""
     for _ in range(_tar_count(file)):
         entry = _plain_pickle(file, _TENSOR_TYPES)
@@ -254,7 +254,7 @@ def _tar_tensors(file: IO[bytes], objects: dict[str, object]) -> None:
         objects[str(entry[0])] = lazy_tensor(objects.get(str(entry[1])), offset, size, stride)
 
 
-def _tar_count(file: IO[bytes]) -> int:
+def _tar_count(file: ByteStream) -> int:
     count = _plain_pickle(file)
     if not isinstance(count, int) or not 0 <= count <= MAX_TENSORS:
         raise ValueError("it counts an absurd number of tensors")

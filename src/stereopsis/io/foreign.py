@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from stereopsis.io.archives import open_archive
+from stereopsis.io.files import existing_file
 from stereopsis.io.pickles import Inert
 from stereopsis.io.storages import LazyTensor
 
@@ -51,14 +52,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     Only tensors and plain values are ever built. Raises FileNotFoundError or ValueError, one sentence
     naming the file: not a checkpoint, damaged, or with a pickle that wants to call something (named).
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: name a checkpoint file")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: name a checkpoint file")
+    path = existing_file(path, "a checkpoint")
     length = path.stat().st_size
-    if length == 0:
-        raise ValueError(f"{path} is empty: expected a checkpoint written by torch.save")
     try:
         with path.open("rb") as file:
             archive = open_archive(file, length)

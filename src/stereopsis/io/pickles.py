@@ -13,7 +13,7 @@ import pickletools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Protocol, cast, runtime_checkable
 
 MAX_STEPS = 5_000_000
 MAX_INTEGER_BITS = 1024
@@ -32,6 +32,16 @@ class Inert:
     """What a harmless foreign object becomes: only its class's name is kept."""
 
     name: str
+
+
+@runtime_checkable
+class ByteStream(Protocol):
+    """What is read here: a file open for reading bytes, or a member of an archive."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+    def readline(self, size: int = -1, /) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def tell(self) -> int: ...
 
 
 Construct = Callable[[str, tuple[object, ...]], object]
@@ -63,7 +73,7 @@ _INERT = re.compile(
 
 
 def load(
-    stream: IO[bytes],
+    stream: ByteStream,
     construct: Construct,
     persistent: Callable[[object], object],
     *,
@@ -75,13 +85,17 @@ def load(
     persistent ids. Raises ValueError for malformed pickles and for forbidden names.
     """
     machine = _Machine(construct, persistent, symbols)
-    for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+    for step, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], stream))):
         if step >= MAX_STEPS:
             raise ValueError(f"its pickle has more than {MAX_STEPS} steps")
         if opcode.name == "STOP":
             return machine.pop()
         machine.step(opcode.name, argument)
     raise ValueError("its pickle does not end")
+
+
+def _shown(name: str) -> str:
+    return repr(name[:200])[1:-1]
 
 
 _PUSH_ARGUMENT = frozenset(
@@ -226,7 +240,7 @@ class _Machine:
                 if allowed.fullmatch(full):
                     return Symbol(full)
         raise ValueError(
-            f"it wants to call {full[:200]}, neither a tensor nor a plain value; nothing was executed, "
+            f"it wants to call {_shown(full)}, neither a tensor nor a plain value; nothing was executed, "
             "ask its author for a plain state dict"
         )
 

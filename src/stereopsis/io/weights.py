@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from stereopsis.io.atomic import writing
+from stereopsis.io.files import existing_file
+from stereopsis.io.foreign import read_checkpoint as read_checkpoint
 
 METADATA_KEY = "stereopsis"
 FORMAT = 1
@@ -71,11 +73,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], WeightsHeader | N
 
     Raises FileNotFoundError or ValueError, one sentence naming the file.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: name a .safetensors file")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: name a .safetensors file")
+    path = existing_file(path, "a safetensors")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
