@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -374,6 +374,7 @@ class MonoOutput(TensorRecord):
     inverse_depth: Float[Tensor, "*b h w"]
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """Anything that turns a pair into an output: a network, an exported file, SGBM, or a wrapper of these."""
 
