@@ -147,11 +147,16 @@ class Case:
 
 @contextmanager
 def tap(model: nn.Module, modules: Mapping[str, str]) -> Iterator[dict[str, list[Any]]]:
-    """Outputs of submodules while the block runs: name -> list, a value for each call of the module."""
+    """Outputs of submodules while the block runs: name -> list, a value for each call of the module.
+
+    Tensors are copied as they appear, since networks go on adding to them in place.
+    """
     taken: dict[str, list[Any]] = {name: [] for name in modules}
     handles = [
         model.get_submodule(path).register_forward_hook(
-            lambda _module, _inputs, output, name=name: taken[name].append(output)
+            lambda _module, _inputs, output, name=name: taken[name].append(
+                output.clone() if isinstance(output, Tensor) else output
+            )
         )
         for name, path in modules.items()
     ]
