@@ -218,7 +218,8 @@ def _from_matrices(path: Path, right: Path | None, unit: str | None) -> Calibrat
             )
         first, second = ros_pair(path, right)
         return _from_projections(first.projection, second.projection, first.size, scale=None, unit=unit)
-    if any(named(found, names) is not None for names in RAW_NAMES.values()):
+    raw = any(named(found, names) is not None for names in RAW_NAMES.values())
+    if raw or "stereo_extrinsic.rotation" in found:
         raise ValueError(f"{path} holds raw cameras, not a rectified pair: run stereopsis rectify first")
     raise ValueError(f"{path} is no calibration that is known: {FORMS}")
 

@@ -143,7 +143,7 @@ def _from_exr(path: str | Path) -> np.ndarray:
 
 
 def _decode(data: bytes) -> np.ndarray | None:
-    with _quiet_opencv():
+    with quiet_opencv():
         try:
             return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         except cv2.error:
@@ -156,7 +156,7 @@ def _encode(image: np.ndarray, suffix: str, path: Path) -> bytes:
         ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95],
         ".webp": [cv2.IMWRITE_WEBP_QUALITY, 101],
     }
-    with _quiet_opencv():
+    with quiet_opencv():
         try:
             done, encoded = cv2.imencode(suffix, image, options.get(suffix, []))
         except cv2.error as error:
@@ -167,7 +167,7 @@ def _encode(image: np.ndarray, suffix: str, path: Path) -> bytes:
 
 
 @contextmanager
-def _quiet_opencv() -> Iterator[None]:
+def quiet_opencv() -> Iterator[None]:
     """Keeps OpenCV's own complaints off the terminal: ours name the file and say what to do."""
     logging = cv2.utils.logging
     level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
