@@ -2,9 +2,18 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
+import torch.nn.functional as F
 
-from stereopsis.layers.regression import entropy, expected_disparity, soft_argmax, top_k_regression
+from stereopsis.layers.regression import (
+    entropy,
+    expected_disparity,
+    soft_argmax,
+    top_k_regression,
+    upsampled_distribution,
+    upsampled_soft_argmax,
+)
 
 LEVELS = torch.tensor([0.0, 4.0, 8.0, 16.0])
 
@@ -37,3 +46,27 @@ def test_entropy_runs_from_certainty_to_the_uniform():
     uniform = torch.full((1, 4, 1, 1), 0.25)
     assert abs(entropy(certain).item()) < 1e-6
     assert abs(entropy(uniform).item() - math.log(4)) < 1e-6
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "levels", "size"), [((2, 4, 3, 5), 16, (12, 20)), ((1, 6, 4, 3), 6, (7, 9))]
+)
+def test_reading_in_slabs_is_interpolation_softmax_and_mean(shape, levels, size, align_corners):
+    scores = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    scores.requires_grad_()
+    disparities = torch.arange(levels, dtype=torch.float64)
+    whole = F.interpolate(scores[:, None], (levels, *size), mode="trilinear", align_corners=align_corners)
+    expected = expected_disparity(whole[:, 0].softmax(1), disparities)
+    ours = upsampled_soft_argmax(scores, disparities, size, align_corners=align_corners)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)
+    (theirs,) = torch.autograd.grad(expected.square().sum(), scores)
+    torch.testing.assert_close(torch.autograd.grad(ours.square().sum(), scores)[0], theirs)
+
+
+def test_a_slab_is_a_few_rows_of_a_large_distribution():
+    slabs = upsampled_distribution(torch.zeros(1, 48, 60, 80), 192, (240, 320))
+    first = next(slabs)
+    assert first.shape == (1, 8, 320, 192)
+    torch.testing.assert_close(first, torch.full_like(first, 1 / 192))
+    assert 8 + sum(slab.shape[1] for slab in slabs) == 240

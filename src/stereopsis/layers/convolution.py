@@ -6,6 +6,7 @@ from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 Norm = Literal["batch", "instance", "none"]
@@ -109,3 +110,35 @@ def freeze_batch_norm_2d(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.eval()
+
+
+class UpAndMerge(nn.Module):
+    """Doubles a map with a transposed convolution and merges it with a finer one of `channels` channels.
+
+    The result has `2 * channels` channels. Where sizes differ, the doubled map is resized to the finer
+    one by nearest neighbour.
+    """
+
+    def __init__(self, inputs: int, channels: int, *, norm: Norm) -> None:
+        super().__init__()
+        self.up = ConvNorm(inputs, channels, kernel=4, stride=2, transposed=True, norm=norm)
+        self.merge = ConvNorm(2 * channels, 2 * channels, norm=norm)
+
+    def forward(
+        self, coarse: Float[Tensor, "b c hc wc"], fine: Float[Tensor, "b cf h w"]
+    ) -> Float[Tensor, "b 2*cf h w"]:
+        up = self.up(coarse)
+        if up.shape[-2:] != fine.shape[-2:]:
+            up = F.interpolate(up, size=fine.shape[-2:], mode="nearest")
+        return self.merge(torch.cat([up, fine], 1))
+
+
+def channels_innermost(x: Tensor) -> Tensor:
+    """The same tensor, [b c h w] or [b c d h w], with channels innermost in memory on CPUs.
+
+    There convolutions run up to twice as fast (3-D; 2-D a little), and keep the layout; other devices
+    are left their own.
+    """
+    if x.device.type != "cpu":
+        return x
+    return x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -31,3 +34,71 @@ def entropy(probabilities: Float[Tensor, "b d h w"], *, epsilon: float = 1e-12) 
     """`-sum_d q ln q` in nats, with `q = p + epsilon`: 0 for one certain level, ln d for equal ones."""
     shifted = probabilities + epsilon
     return -(shifted * torch.log(shifted)).sum(1)
+
+
+def upsampled_soft_argmax(
+    scores: Float[Tensor, "b d h w"],
+    levels: Float[Tensor, " n"],
+    size: tuple[int, int],
+    *,
+    align_corners: bool = False,
+) -> Float[Tensor, "b hu wu"]:
+    """The mean disparity under the softmax of scores interpolated linearly to n levels and to `size`.
+
+    Equal to a trilinear `interpolate`, `softmax` and `expected_disparity`, without ever holding the
+    volume of full resolution: see `upsampled_distribution`.
+    """
+    slabs = upsampled_distribution(scores, len(levels), size, align_corners=align_corners)
+    return torch.cat([torch.matmul(probabilities, levels) for probabilities in slabs], 1)
+
+
+def upsampled_distribution(
+    scores: Float[Tensor, "b d h w"], levels: int, size: tuple[int, int], *, align_corners: bool = False
+) -> Iterator[Float[Tensor, "b rows wu n"]]:
+    """Slabs of rows, top to bottom, of `softmax(interpolate(scores, (levels, *size)))`; levels innermost.
+
+    A slab holds few enough rows to stay in a CPU's cache. Rows are interpolated first, then levels, as
+    a product with the matrix of their weights, then columns.
+    """
+    with torch.autocast(scores.device.type, enabled=False):
+        coarse = (scores if scores.dtype == torch.float64 else scores.float()).permute(0, 2, 3, 1)
+        height, width = size
+        between_levels = _interpolation(coarse.shape[-1], levels, align_corners, like=coarse)
+        upper, lower, weight = _neighbours(coarse.shape[1], height, align_corners, like=coarse)
+        rows = _slab_rows(coarse.shape[0] * width * levels, height, scores.device)
+        for start in range(0, height, rows):
+            part = slice(start, start + rows)
+            slab = torch.lerp(coarse[:, upper[part]], coarse[:, lower[part]], weight[part, None, None])
+            if levels != slab.shape[-1]:
+                slab = torch.matmul(slab, between_levels)
+            columns = slab.permute(0, 3, 1, 2)
+            columns = F.interpolate(
+                columns, (slab.shape[1], width), mode="bilinear", align_corners=align_corners
+            )
+            yield columns.permute(0, 2, 3, 1).softmax(-1)
+
+
+def _slab_rows(row: int, height: int, device: torch.device) -> int:
+    """How many rows, of `row` numbers each, to hold at once: 2 MiB on a CPU, 256 MiB elsewhere."""
+    if torch.compiler.is_compiling():
+        return height
+    return max(1, (2**19 if device.type == "cpu" else 2**26) // row)
+
+
+def _neighbours(
+    coarse: int, fine: int, align_corners: bool, *, like: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """For each fine position the two coarse ones that it lies between, and the weight of the second."""
+    index = torch.arange(fine, device=like.device, dtype=like.dtype)
+    if align_corners:
+        position = index * ((coarse - 1) / max(fine - 1, 1))
+    else:
+        position = ((index + 0.5) * (coarse / fine) - 0.5).clamp(min=0)
+    first = position.long().clamp(max=coarse - 1)
+    return first, (first + 1).clamp(max=coarse - 1), position - first
+
+
+def _interpolation(coarse: int, fine: int, align_corners: bool, *, like: Tensor) -> Tensor:
+    """The matrix [coarse fine] of linear interpolation along one axis."""
+    identity = torch.eye(coarse, dtype=like.dtype, device=like.device)[None]
+    return F.interpolate(identity, fine, mode="linear", align_corners=align_corners)[0]

@@ -110,6 +110,26 @@ class StereoModel(nn.Module, ABC, Generic[Config, Output]):
         """Published names -> ours; names that it does not know stay, so that strict loading sees them."""
 
 
+class Backbone(nn.Module, ABC):
+    """Dense features of a pair for a head that is queried elsewhere (see SMD-Nets), by name in the registry.
+
+    `forward(left, right)` takes images as the head's network prepares them, `[b c h w]`, and gives maps
+    of any resolution, `[b f hf wf]`; channels: f of each map; smallest: the shortest side that it takes,
+    in pixels. Constructed with `max_disparity`, `in_channels` and `width` (its own default).
+    """
+
+    channels: tuple[int, ...]
+    smallest: int
+
+    @abstractmethod
+    def forward(self, left: Float[Tensor, "b c h w"], right: Float[Tensor, "b c h w"]) -> list[Tensor]: ...
+
+    @classmethod
+    @abstractmethod
+    def from_official(cls, state: Mapping[str, Tensor]) -> StateDict:
+        """Published names (the prefix of the whole already stripped) -> ours; what is unused is left out."""
+
+
 class MonoModel(nn.Module, ABC, Generic[Config]):
     """A monocular network: `forward(image)` takes float RGB in [0, 1], `[b 3 h w]`, of any size."""
 

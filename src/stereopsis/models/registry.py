@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import stereopsis.models
-from stereopsis.models.base import MonoModel, StateDict, StereoModel, load_strictly, replace_config
+from stereopsis.models.base import Backbone, MonoModel, StateDict, StereoModel, load_strictly, replace_config
 
 Network = TypeVar("Network", bound="type[StereoModel[Any, Any]] | type[MonoModel[Any]]")
 
@@ -66,6 +66,29 @@ def _all_entries() -> dict[str, Entry]:
     for module in pkgutil.iter_modules(stereopsis.models.__path__):
         importlib.import_module(f"stereopsis.models.{module.name}")
     return _entries
+
+
+_backbones: dict[str, type[Backbone]] = {}
+
+
+def register_backbone(name: str) -> Callable[[type[Backbone]], type[Backbone]]:
+    """Class decorator: the dense features of a network, for networks that put a head on them."""
+
+    def add(backbone: type[Backbone]) -> type[Backbone]:
+        known = _backbones.setdefault(name, backbone)
+        if known.__qualname__ != backbone.__qualname__:
+            raise ValueError(f"the backbone {name!r} is registered twice")
+        return backbone
+
+    return add
+
+
+def backbone(name: str) -> type[Backbone]:
+    """The backbone of that name; ValueError with the known names where there is none."""
+    _all_entries()
+    if name not in _backbones:
+        raise ValueError(f"no backbone is called {name!r}: there are {', '.join(sorted(_backbones))}")
+    return _backbones[name]
 
 
 def list_models() -> list[str]:
