@@ -1,0 +1,145 @@
+"""All-pairs correlation along image rows, its pyramid, and lookups around a moving position (RAFT-Stereo).
+
+A lookup samples, on every level l, the 2r + 1 positions `x / 2^l + k`, k = -r..r, by linear interpolation,
+zero outside. These share one fraction, so 2r + 2 neighbouring values are gathered and blended in pairs,
+all levels in one gather. The pyramid comes from pooled right features instead of pooled correlations,
+which is the same by linearity and needs one product of matrices for all levels.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+Storage = Literal["stored", "recomputed"]
+
+_BLOCK_BYTES = 2**24
+
+
+class Windows(NamedTuple):
+    """Where a lookup reads: cells of the concatenated levels, which of them count, and the fraction."""
+
+    cells: Int[Tensor, "..."]
+    inside: Bool[Tensor, "..."]
+    fraction: Float[Tensor, "..."]
+
+
+class Levels:
+    """A pyramid's levels one after the other along one axis, `width >> l` long, and windows into them.
+
+    axis: of levels and windows in what `windows` returns, 1 or -1 of [b h w].
+    """
+
+    def __init__(
+        self, width: int, levels: int, *, radius: int, axis: Literal[1, -1], device: torch.device
+    ) -> None:
+        self.widths = [width >> level for level in range(levels)]
+        if self.widths[-1] < 1:
+            raise ValueError(
+                f"a pyramid of {levels} levels needs a width of {2 ** (levels - 1)}, not {width}"
+            )
+        self.radius = radius
+        self.axis = axis
+        starts = [sum(self.widths[:level]) for level in range(levels)]
+        self._scale = self._along([0.5**level for level in range(levels)], device, torch.float32)
+        self._last = self._along([w - 1 for w in self.widths], device, torch.long)
+        self._start = self._along(starts, device, torch.long)
+        steps = torch.arange(-radius, radius + 2, device=device)
+        self._steps = steps.view(1, 1, -1, 1, 1) if axis == 1 else steps
+
+    def _along(self, values: list[float] | list[int], device: torch.device, dtype: torch.dtype) -> Tensor:
+        tensor = torch.tensor(values, device=device, dtype=dtype)
+        return tensor.view(1, -1, 1, 1, 1) if self.axis == 1 else tensor.view(-1, 1)
+
+    def windows(self, position: Float[Tensor, "b h w"]) -> Windows:
+        """The windows around a position in pixels of the finest level; axes (level, step) beside [b h w]."""
+        position = position[:, None, None] if self.axis == 1 else position[..., None, None]
+        scaled = position * self._scale
+        whole = scaled.floor()
+        reach = float(max(self.widths) + 2 * self.radius + 2)
+        index = whole.nan_to_num(reach).clamp(-reach, reach).long() + self._steps
+        inside = (index >= 0) & (index <= self._last)
+        index = torch.minimum(index.clamp(min=0), self._last) + self._start
+        return Windows(index, inside, scaled - whole)
+
+
+def blend(samples: Tensor, windows: Windows, *, axis: int) -> Tensor:
+    """Linear interpolation between neighbouring samples along `axis`, zero outside: one value less."""
+    samples = samples * windows.inside.to(samples.dtype)
+    count = samples.shape[axis] - 1
+    first, second = samples.narrow(axis, 0, count), samples.narrow(axis, 1, count)
+    return first + windows.fraction * (second - first)
+
+
+def pooled_levels(x: Float[Tensor, "b c h w"], levels: int) -> Float[Tensor, "b c h wl"]:
+    """The map beside its means of 2, 4, ... neighbours along the row; odd last ones are dropped."""
+    pyramid = [x]
+    for _ in range(levels - 1):
+        pyramid.append(F.avg_pool2d(pyramid[-1], (1, 2)))
+    return torch.cat(pyramid, -1)
+
+
+class RowCorrelation:
+    """`sum_c left[c, y, x] * right[c, y, x'] * scale` for all x', its pyramid, and lookups, in float32.
+
+    storage: "stored" keeps the whole volume, h * w * (w + w/2 + ...) values; "recomputed" keeps only the
+    features and forms the products of a few rows at a time in every lookup, with the same values.
+    """
+
+    def __init__(
+        self,
+        left: Float[Tensor, "b c h w"],
+        right: Float[Tensor, "b c h w"],
+        *,
+        levels: int,
+        radius: int,
+        scale: float = 1.0,
+        storage: Storage = "stored",
+    ) -> None:
+        width = left.shape[-1]
+        self._levels = Levels(width, levels, radius=radius, axis=-1, device=left.device)
+        with torch.autocast(left.device.type, enabled=False):
+            self._left = (left.float() * scale).permute(0, 2, 3, 1)
+            self._right = pooled_levels(right.float(), levels).permute(0, 2, 1, 3)
+            self.volume = torch.matmul(self._left, self._right) if storage == "stored" else None
+
+    def __call__(self, position: Float[Tensor, "b h w"]) -> Float[Tensor, "b k h w"]:
+        """The windows around `position` (a column of the right image), channels level by level."""
+        windows = self._levels.windows(position)
+        if self.volume is not None:
+            return _look_up(self.volume, windows).permute(0, 3, 1, 2)
+        with torch.autocast(self._left.device.type, enabled=False):
+            return self._recomputed(windows).permute(0, 3, 1, 2)
+
+    def _recomputed(self, windows: Windows) -> Float[Tensor, "b h w k"]:
+        batch, height, width, _ = self._left.shape
+        row_bytes = 4 * batch * width * self._right.shape[-1]
+        rows = max(1, _BLOCK_BYTES // row_bytes)
+        blocks = []
+        for y in range(0, height, rows):
+            part = Windows(*(field[:, y : y + rows] for field in windows))
+            left, right = self._left[:, y : y + rows], self._right[:, y : y + rows]
+            if torch.is_grad_enabled() and (left.requires_grad or right.requires_grad):
+                blocks.append(checkpoint(_multiply_and_look_up, left, right, part, use_reentrant=False))
+            else:
+                blocks.append(_multiply_and_look_up(left, right, part))
+        return torch.cat(blocks, 1)
+
+
+def _multiply_and_look_up(left: Tensor, right: Tensor, windows: Windows) -> Tensor:
+    return _look_up(torch.matmul(left, right), windows)
+
+
+def _look_up(volume: Float[Tensor, "b h w wl"], windows: Windows) -> Float[Tensor, "b h w k"]:
+    samples = volume.gather(-1, windows.cells.flatten(-2)).view(windows.cells.shape)
+    return blend(samples, windows, axis=-1).flatten(-2)
+
+
+def columns(like: Float[Tensor, "b c h w"]) -> Float[Tensor, "1 1 w"]:
+    """The column numbers 0..w-1, to be subtracted from or added to fields [b h w]."""
+    return torch.arange(like.shape[-1], device=like.device, dtype=torch.float32)[None, None]

@@ -1,0 +1,45 @@
+"""Around a loop of recurrent updates: where it starts, when it may stop, what it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+KEPT = 4
+"""How many of the last fields evaluation keeps, for the confidence that convergence gives."""
+
+
+def starting_field(
+    initial: Float[Tensor, "b hf wf"] | None, otherwise: Float[Tensor, "b h w"]
+) -> Float[Tensor, "b h w"]:
+    """A disparity given at full resolution as a field in its own coarse pixels; `otherwise` where unknown.
+
+    initial: pixels of the full resolution, a whole multiple of the field's; not finite where unknown. A
+    cell takes the mean of what is known in it.
+    """
+    if initial is None:
+        return otherwise
+    factor = initial.shape[-1] // otherwise.shape[-1]
+    if initial.shape[-2:] != (factor * otherwise.shape[-2], factor * otherwise.shape[-1]):
+        raise ValueError(
+            f"the initial disparity must have the size of the padded images: it is "
+            f"{initial.shape[-1]}x{initial.shape[-2]}, the field {otherwise.shape[-1]}x{otherwise.shape[-2]}"
+        )
+    known = torch.isfinite(initial)
+    total = F.avg_pool2d(torch.where(known, initial, torch.zeros_like(initial))[:, None], factor)[:, 0]
+    share = F.avg_pool2d(known[:, None].to(initial.dtype), factor)[:, 0]
+    return torch.where(share > 0, total / share.clamp(min=1e-6) / factor, otherwise)
+
+
+def settled(delta: Float[Tensor, "b h w"], threshold: float) -> bool:
+    """True where the mean update of every image of the batch is below the threshold (of the same unit)."""
+    return bool(delta.abs().mean((1, 2)).max() < threshold)
+
+
+def enlarged(fields: Sequence[Float[Tensor, "b h w"]], factor: int) -> tuple[Tensor, ...]:
+    """Coarse fields as full-resolution disparities, each cell a constant."""
+    return tuple(factor * F.interpolate(field[:, None], scale_factor=factor)[:, 0] for field in fields)
