@@ -14,7 +14,6 @@ from torch import Tensor
 
 from stereopsis.io.atomic import writing
 from stereopsis.io.files import existing_file
-from stereopsis.io.foreign import read_checkpoint as read_checkpoint
 
 METADATA_KEY = "stereopsis"
 FORMAT = 1
@@ -43,6 +42,8 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Weights
     Raises ValueError where the header is not plain values or the folder is missing, OSError on a full disk.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a .safetensors file to write")
     if path.suffix != ".safetensors":
         raise ValueError(f"{path}: weights are written as .safetensors, name a file that ends so")
     try:
