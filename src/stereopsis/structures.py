@@ -315,7 +315,7 @@ class VolumeOutput(StereoOutput):
 
     probabilities: Float[Tensor, "*b d hv wv"] | None = None
     levels: Float[Tensor, " d"] | None = None
-    stages: tuple[Float[Tensor, "*b hs ws"], ...] = ()
+    stages: tuple[Float[Tensor, "*b _ _"], ...] = ()
 
 
 @dataclass(frozen=True)
