@@ -310,12 +310,14 @@ class VolumeOutput(StereoOutput):
 
     probabilities: over `levels` disparities, at the resolution of the volume (which need not be the
     image's); levels: the disparity, in full-resolution pixels, that each plane stands for; stages:
-    the disparities that training supervises beside the last, first to last, at their own resolution.
+    the disparities that training supervises beside the last, first to last, at their own resolution;
+    right_stages: the same of the right view, where the network gives it in training.
     """
 
     probabilities: Float[Tensor, "*b d hv wv"] | None = None
     levels: Float[Tensor, " d"] | None = None
     stages: tuple[Float[Tensor, "*b _ _"], ...] = ()
+    right_stages: tuple[Float[Tensor, "*b _ _"], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -339,16 +341,63 @@ class FusedOutput(IterativeOutput):
 
 
 @dataclass(frozen=True)
-class MixtureOutput(StereoOutput):
-    """Of a mixture-density network: a two-component Laplacian at each pixel of its own output grid.
+class Mixture(TensorRecord):
+    """Laplacian mixtures of k = 1 or 2 components at any points, everything in pixels.
 
-    pi: weight of the first component; mu, b: location and scale of each (pixels of the grid of
-    `disparity`), `k` = 2 (1 for unimodal).
+    disparity: of the component with the highest peak; mu, b: location and scale of each; pi: weight of
+    the first. A single component has no pi; a network that regresses has neither pi nor b.
+    """
+
+    disparity: Float[Tensor, "*s"]
+    mu: Float[Tensor, "*s k"]
+    pi: Float[Tensor, "*s"] | None = None
+    b: Float[Tensor, "*s k"] | None = None
+
+
+@runtime_checkable
+class MixtureField(Protocol):
+    """A mixture at every point of a pair's left image: what `MixtureOutput.query` asks."""
+
+    max_disparity: float
+    """In pixels of the pair: what the network cannot exceed."""
+
+    def query(self, positions: Float[Tensor, "*b n 2"], *, scale: float) -> Mixture: ...
+
+    def shifted(self, top: float, left: float) -> MixtureField: ...
+
+
+@dataclass(frozen=True)
+class MixtureOutput(StereoOutput):
+    """Of a mixture-density network: a Laplacian mixture at each pixel of its own output grid.
+
+    pi: weight of the first of two components (None for one); mu, b: location and scale of each
+    (k = 2 or 1; b is None of a network that regresses). scale: pixels of this grid per pixel of the
+    pair; disparities are in pixels of the grid. field: answers queries at any position.
     """
 
     pi: Float[Tensor, "*b h w"] | None = None
     mu: Float[Tensor, "*b k h w"] | None = None
     b: Float[Tensor, "*b k h w"] | None = None
+    scale: float = 1.0
+    field: MixtureField | None = None
+
+    def query(self, positions: Float[Tensor, "*b n 2"], *, scale: float = 1.0) -> Mixture:
+        """The mixtures at positions (x, y), in pixels of this grid enlarged by `scale`; so are disparities.
+
+        Raises ValueError where the output no longer holds its field.
+        """
+        if self.field is None:
+            raise ValueError("this output cannot be queried: it holds its grid only")
+        return self.field.query(positions, scale=self.scale * scale)
+
+    def select(self, index: int) -> MixtureOutput:
+        """One pair of a batch, without the batch axis."""
+        return self.map(lambda tensor: tensor[index])
+
+    def cropped(self, top: int, left: int, height: int, width: int) -> MixtureOutput:
+        grid = super(MixtureOutput, dataclasses.replace(self, field=None)).cropped(top, left, height, width)
+        shifted = self.field and self.field.shifted(top / self.scale, left / self.scale)
+        return dataclasses.replace(grid, field=shifted)
 
 
 @dataclass(frozen=True)
