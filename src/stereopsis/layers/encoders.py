@@ -14,14 +14,26 @@ from stereopsis.layers.mobilenet import Rules
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut (1x1 where shapes change); the branch is rectified, too."""
+    """Two 3x3 convolutions beside a shortcut; the branch is rectified, too.
 
-    def __init__(self, inputs: int, outputs: int, *, norm: Norm, stride: int = 1) -> None:
+    The shortcut is a 1x1 convolution (always with bias) where shapes change, or anyway with `project`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        norm: Norm,
+        stride: int = 1,
+        bias: bool = True,
+        project: bool = False,
+    ) -> None:
         super().__init__()
-        self.first = ConvNorm(inputs, outputs, stride=stride, norm=norm, activation="relu", bias=True)
-        self.second = ConvNorm(outputs, outputs, norm=norm, activation="relu", bias=True)
+        self.first = ConvNorm(inputs, outputs, stride=stride, norm=norm, activation="relu", bias=bias)
+        self.second = ConvNorm(outputs, outputs, norm=norm, activation="relu", bias=bias)
         self.shortcut = nn.Identity()
-        if stride != 1 or inputs != outputs:
+        if project or stride != 1 or inputs != outputs:
             self.shortcut = ConvNorm(
                 inputs, outputs, kernel=1, stride=stride, norm=norm, activation="none", bias=True
             )
@@ -31,25 +43,37 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualTrunk(nn.Module):
-    """An image to 128 channels at 1/2^downsample (0 to 3): a 7x7 convolution and three pairs of blocks."""
+    """An image to 128 channels: a 7x7 convolution and three pairs of blocks.
 
-    def __init__(self, *, norm: Norm, downsample: int) -> None:
+    strides: of the convolution and of the last two pairs; see `raft_strides`.
+    """
+
+    def __init__(
+        self, *, norm: Norm, strides: tuple[int, int, int], bias: bool = True, project: bool = False
+    ) -> None:
         super().__init__()
-        stride = 1 + (downsample > 2)
-        self.stem = ConvNorm(3, 64, kernel=7, stride=stride, norm=norm, activation="relu", bias=True)
+        self.stem = ConvNorm(3, 64, kernel=7, stride=strides[0], norm=norm, activation="relu", bias=bias)
         self.stages = nn.Sequential(
-            residual_pair(64, 64, norm=norm),
-            residual_pair(64, 96, norm=norm, stride=1 + (downsample > 1)),
-            residual_pair(96, 128, norm=norm, stride=1 + (downsample > 0)),
+            residual_pair(64, 64, norm=norm, bias=bias, project=project),
+            residual_pair(64, 96, norm=norm, stride=strides[1], bias=bias, project=project),
+            residual_pair(96, 128, norm=norm, stride=strides[2], bias=bias, project=project),
         )
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 128 ho wo"]:
         return self.stages(self.stem(image))
 
 
-def residual_pair(inputs: int, outputs: int, *, norm: Norm, stride: int = 1) -> nn.Sequential:
+def raft_strides(downsample: int) -> tuple[int, int, int]:
+    """Strides of RAFT-Stereo's trunks to 1/2^downsample (0 to 3): the last pair is the first to halve."""
+    return 1 + (downsample > 2), 1 + (downsample > 1), 1 + (downsample > 0)
+
+
+def residual_pair(
+    inputs: int, outputs: int, *, norm: Norm, stride: int = 1, bias: bool = True, project: bool = False
+) -> nn.Sequential:
     return nn.Sequential(
-        ResidualBlock(inputs, outputs, norm=norm, stride=stride), ResidualBlock(outputs, outputs, norm=norm)
+        ResidualBlock(inputs, outputs, norm=norm, stride=stride, bias=bias, project=project),
+        ResidualBlock(outputs, outputs, norm=norm, bias=bias, project=project),
     )
 
 
@@ -58,7 +82,7 @@ class FeatureEncoder(nn.Module):
 
     def __init__(self, *, downsample: int) -> None:
         super().__init__()
-        self.trunk = ResidualTrunk(norm="instance", downsample=downsample)
+        self.trunk = ResidualTrunk(norm="instance", strides=raft_strides(downsample))
         self.project = nn.Conv2d(128, 256, 1)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 ho wo"]:
@@ -81,7 +105,7 @@ class ContextEncoder(nn.Module):
 
     def __init__(self, *, norm: Norm, downsample: int, levels: int) -> None:
         super().__init__()
-        self.trunk = ResidualTrunk(norm=norm, downsample=downsample)
+        self.trunk = ResidualTrunk(norm=norm, strides=raft_strides(downsample))
         self.coarser = nn.ModuleList(residual_pair(128, 128, norm=norm, stride=2) for _ in range(levels - 1))
         self.hidden_heads = nn.ModuleList(_head(level, norm) for level in range(levels))
         self.context_heads = nn.ModuleList(_head(level, norm) for level in range(levels))

@@ -20,11 +20,13 @@ class ConvGRU(nn.Module):
     reset hidden state and the inputs; the context's three shares are added before the nonlinearities.
     """
 
-    def __init__(self, hidden: int, inputs: int, *, kernel: int = 3) -> None:
+    def __init__(self, hidden: int, inputs: int, *, kernel: int | tuple[int, int] = 3) -> None:
         super().__init__()
         self.hidden = hidden
-        self.gates = nn.Conv2d(hidden + inputs, 2 * hidden, kernel, padding=kernel // 2)
-        self.candidate = nn.Conv2d(hidden + inputs, hidden, kernel, padding=kernel // 2)
+        rows, columns = (kernel, kernel) if isinstance(kernel, int) else kernel
+        padding = (rows // 2, columns // 2)
+        self.gates = nn.Conv2d(hidden + inputs, 2 * hidden, (rows, columns), padding=padding)
+        self.candidate = nn.Conv2d(hidden + inputs, hidden, (rows, columns), padding=padding)
 
     def forward(
         self,
@@ -38,6 +40,40 @@ class ConvGRU(nn.Module):
         update, reset = gates.chunk(2, 1)
         candidate = torch.tanh(self.candidate(torch.cat([reset * hidden, *inputs], 1)) + for_candidate)
         return hidden + update * (candidate - hidden)
+
+
+class SeparableContext(NamedTuple):
+    """The context's shares in both halves of a separable GRU."""
+
+    horizontal: Float[Tensor, "b c3 h w"]
+    vertical: Float[Tensor, "b c3 h w"]
+
+
+class SeparableGRU(nn.Module):
+    """RAFT's GRU (Teed and Deng, ECCV 2020): an update with 1x5 kernels, then one with 5x1.
+
+    The published unit concatenates the context to its inputs; its share is convolved apart, as in
+    SelectiveGRU.
+    """
+
+    def __init__(self, hidden: int, inputs: int, *, context: int) -> None:
+        super().__init__()
+        self.horizontal = ConvGRU(hidden, inputs, kernel=(1, 5))
+        self.vertical = ConvGRU(hidden, inputs, kernel=(5, 1))
+        self.horizontal_context = nn.Conv2d(context, 3 * hidden, (1, 5), padding=(0, 2), bias=False)
+        self.vertical_context = nn.Conv2d(context, 3 * hidden, (5, 1), padding=(2, 0), bias=False)
+
+    def prepare(self, context: Float[Tensor, "b c h w"]) -> SeparableContext:
+        return SeparableContext(self.horizontal_context(context), self.vertical_context(context))
+
+    def forward(
+        self,
+        hidden: Float[Tensor, "b c h w"],
+        context: SeparableContext,
+        inputs: Sequence[Float[Tensor, "b _ h w"]],
+    ) -> Float[Tensor, "b c h w"]:
+        hidden = self.horizontal(hidden, context.horizontal, inputs)
+        return self.vertical(hidden, context.vertical, inputs)
 
 
 class SelectiveContext(NamedTuple):
@@ -130,14 +166,14 @@ class MotionEncoder(nn.Module):
         outputs: int = 128,
         field: int = 1,
         value_widths: tuple[int, int] = (64, 64),
-        field_width: int = 64,
+        field_widths: tuple[int, int] = (64, 64),
     ) -> None:
         super().__init__()
         self.value1 = nn.Conv2d(values, value_widths[0], 1)
         self.value2 = nn.Conv2d(value_widths[0], value_widths[1], 3, padding=1)
-        self.field1 = nn.Conv2d(field, field_width, 7, padding=3)
-        self.field2 = nn.Conv2d(field_width, field_width, 3, padding=1)
-        self.merge = nn.Conv2d(value_widths[1] + field_width, outputs - field, 3, padding=1)
+        self.field1 = nn.Conv2d(field, field_widths[0], 7, padding=3)
+        self.field2 = nn.Conv2d(*field_widths, 3, padding=1)
+        self.merge = nn.Conv2d(value_widths[1] + field_widths[1], outputs - field, 3, padding=1)
 
     def forward(
         self, values: Float[Tensor, "b k h w"], field: Float[Tensor, "b f h w"]
