@@ -63,7 +63,7 @@ def arrays(case: Case, predictor: Any) -> dict[str, np.ndarray]:
 
 def _training(case: Case, predictor: Any) -> dict[str, np.ndarray]:
     """The three outputs and the loss in training mode, batch norm on its running statistics."""
-    from stereopsis.losses import StagedSmoothL1
+    from stereopsis.losses import SmoothL1Loss
     from torch import nn
 
     from stereopsis.structures import StereoSample
@@ -75,7 +75,7 @@ def _training(case: Case, predictor: Any) -> dict[str, np.ndarray]:
     pair = case.pair().map(lambda image: image[None])
     output = model(pair.left, pair.right)
     truth = torch.from_numpy(case.expected["gt"])[None]
-    loss = StagedSmoothL1(weights=(0.5, 0.7, 1.0), max_disparity=case.meta["config"]["maxdisp"])
+    loss = SmoothL1Loss(weights=(0.5, 0.7, 1.0), max_disparity=float(case.meta["config"]["maxdisp"]))
     return {
         "disparity": output.disparity[0].numpy(),
         "pred1": output.stages[0][0].numpy(),

@@ -78,7 +78,7 @@ def _losses(case: Case, model: Any, predictor: Any) -> dict[str, np.ndarray]:
     truths = {side: torch.from_numpy(case.expected[f"gt_{side}"])[None] for side in outputs}
 
     def loss(maximum: float) -> np.ndarray:
-        function = AdaptiveRobustLoss(alpha=1, scale=2, max_disparity=maximum)
+        function = AdaptiveRobustLoss(max_disparity=float(maximum))
         sides = [
             function(
                 outputs[side], StereoSample(pair.map(lambda t: t[None]), truth, torch.ones_like(truth) > 0)
@@ -96,5 +96,5 @@ def _losses(case: Case, model: Any, predictor: Any) -> dict[str, np.ndarray]:
         "loss_masked": loss(case.meta["config"]["candidate_disparities"]),
         "loss_unmasked": loss(float("inf")),
         "robust_input": case.expected["robust_input"],
-        "robust_output": adaptive_robust(residual, alpha=1, scale=2).numpy(),
+        "robust_output": adaptive_robust(residual, alpha=1.0, scale=2.0).numpy(),
     }
