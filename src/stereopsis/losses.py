@@ -11,14 +11,16 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stereopsis.layers.mixture import negative_log_likelihood
+from stereopsis.layers.sampling import sample_points
 from stereopsis.structures import IterativeOutput, MixtureOutput, StereoOutput, StereoSample, VolumeOutput
 
 Mask = Bool[Tensor, "b h w"]
@@ -110,48 +112,64 @@ class AdaptiveRobustLoss(Range):
     scale: float = 2.0
 
     def __call__(self, output: VolumeOutput, sample: StereoSample) -> Float[Tensor, ""]:
+        left = self._side((*output.stages, output.disparity), sample)
+        truth = sample.disparity_right
+        if output.right_disparity is None or truth is None:
+            return left
+        right = dataclasses.replace(sample, disparity=truth, valid=truth.isfinite())
+        return (left + self._side((*output.right_stages, output.right_disparity), right)) / 2
+
+    def _side(self, cascade: tuple[Tensor, ...], sample: StereoSample) -> Float[Tensor, ""]:
         mask = self.mask(sample)
-        predictions = torch.stack([_grown(p, sample, True) for p in (*output.stages, output.disparity)])
+        predictions = torch.stack([_grown(disparity, sample, True) for disparity in cascade])
         errors = adaptive_robust(sample.disparity - predictions, alpha=self.alpha, scale=self.scale)
         return _masked_mean(errors, mask.expand_as(errors))
 
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureLoss(Range):
-    """Negative log-likelihood of a mixture of Laplacians on the grid of the output (SMD-Nets, CVPR 2021).
+    """Negative log-likelihood of the truth at points drawn anew each time (SMD-Nets, CVPR 2021).
 
-    `unit` pixels are 1: the published loss divides disparity by the largest.
+    sampling: "random" draws `points` from a jittered grid, "edges" half of them near depth edges, within
+    boxes of `dilation` pixels (see `sample_points`). Truth may be finer than the images: points are drawn
+    on its grid, in its pixels. Truth of 0 and beyond the network's maximum do not count; a network that
+    regresses gets L1. Points come from a generator of its own, seeded with `seed`.
     """
 
-    unit: float = 256.0
+    points: int = 50_000
+    sampling: Literal["random", "edges"] = "edges"
+    dilation: int = 10
+    seed: int = 0
+    generator: torch.Generator = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "generator", torch.Generator().manual_seed(self.seed))
 
     def __call__(self, output: MixtureOutput, sample: StereoSample) -> Float[Tensor, ""]:
-        if output.pi is None or output.mu is None or output.b is None:
-            raise ValueError("the mixture loss needs a network that gives pi, mu and b")
-        truth = sample.disparity[:, None] / self.unit
-        log = -mixture_log_likelihood(truth, output.pi[:, None], output.mu / self.unit, output.b / self.unit)
-        return _masked_mean(log, self.mask(sample))
+        if output.field is None:
+            raise ValueError("the mixture loss needs a network that can be queried at any position")
+        scale = sample.disparity.shape[-1] / output.disparity.shape[-1]
+        unit = output.field.max_disparity * output.scale * scale
+        losses = []
+        for index, valid in enumerate(self.mask(sample)):
+            drawn = sample_points(
+                sample.disparity[index],
+                valid,
+                number=self.points,
+                sampling=self.sampling,
+                dilation=self.dilation,
+                generator=self.generator,
+            )
+            mixture = output.select(index).query(drawn.positions, scale=scale)
+            losses.append(negative_log_likelihood(mixture, drawn.labels, unit=unit))
+        counted = torch.cat(losses)
+        return counted.mean() if counted.numel() else output.disparity.sum() * 0
 
 
 def adaptive_robust(error: Float[Tensor, "*b"], *, alpha: float, scale: float) -> Float[Tensor, "*b"]:
     """`|a-2|/a * (((x/c)^2 / |a-2| + 1)^(a/2) - 1)` for finite alpha a other than 0 and 2, scale c."""
     distance = abs(alpha - 2)
     return distance / alpha * (((error / scale) ** 2 / distance + 1) ** (alpha / 2) - 1)
-
-
-def mixture_log_likelihood(
-    truth: Float[Tensor, "b 1 *n"],
-    pi: Float[Tensor, "b 1 *n"],
-    mu: Float[Tensor, "b k *n"],
-    b: Float[Tensor, "b k *n"],
-) -> Float[Tensor, "b *n"]:
-    """Logarithm of `pi Lap(truth; mu0, b0) + (1 - pi) Lap(truth; mu1, b1)`; k = 1 has no pi."""
-    laplace = -(truth - mu).abs() / b - (2 * b).log()
-    if mu.shape[1] == 1:
-        return laplace[:, 0]
-    tiny = torch.finfo(pi.dtype).tiny
-    weights = torch.cat([pi, 1 - pi], 1).clamp(min=tiny).log()
-    return torch.logsumexp(weights + laplace, 1)
 
 
 LOSSES: dict[str, Callable[..., Any]] = {
@@ -166,7 +184,7 @@ def create_loss(name: str, **options: object) -> Callable[[Any, StereoSample], T
     """The loss of that name; ValueError for an unknown name or option, naming the nearest."""
     if name not in LOSSES:
         raise ValueError(f"no loss is called {name!r}: there are {', '.join(LOSSES)}")
-    fields = {field.name for field in dataclasses.fields(LOSSES[name])}  # pyright: ignore[reportArgumentType]
+    fields = {f.name for f in dataclasses.fields(LOSSES[name]) if f.init}  # pyright: ignore[reportArgumentType]
     for key in options:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
