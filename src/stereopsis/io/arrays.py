@@ -7,6 +7,7 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -57,10 +58,12 @@ def _parse(data: bytes, name: str) -> np.ndarray:
             np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         )
         shape, _, dtype = read(stream)
-    except (ValueError, UnicodeDecodeError, SyntaxError) as error:
+    except (ValueError, SyntaxError, TokenError, RecursionError, MemoryError, TypeError) as error:
         raise ValueError(f"{name} is no NumPy array file: save it with numpy.save") from error
     if dtype.hasobject:
         raise ValueError(f"{name} holds Python objects: only arrays of numbers are read, save it as one")
+    if any(length < 0 for length in shape):
+        raise ValueError(f"{name} claims the shape {shape}: save it again with numpy.save")
     expected = math.prod(shape) * dtype.itemsize
     present = len(data) - stream.tell()
     if expected > present:

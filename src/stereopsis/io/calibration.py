@@ -51,7 +51,7 @@ def read_calibration(
     try:
         return _read(path, None if right is None else Path(right), unit, gray)
     except KeyError as error:
-        raise ValueError(f"{path} is incomplete: {error.args[0]} is missing in it") from error
+        raise ValueError(f"{path} is incomplete: {error.args[0]} is missing in it, add it") from error
     except (ValueError, OverflowError) as error:
         named_already = str(path) in str(error)
         raise ValueError(str(error) if named_already else f"{path}: {error}; correct the file") from error

@@ -56,7 +56,7 @@ def read_header(data: bytes) -> Header:
     """
     name = image_format(data)
     if name not in _readers:
-        raise ValueError(f"is no image of a known format ({FORMATS})")
+        raise ValueError(f"is no image of a known format: convert it to one of {FORMATS}")
     try:
         header = _readers[name](data)
     except (struct.error, IndexError) as error:
@@ -77,23 +77,26 @@ def check_pixels(height: int, width: int) -> None:
 
 
 def _png(data: bytes) -> Header:
-    width, height = struct.unpack(">II", data[16:24])
+    width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
     check_pixels(height, width)
-    position, has_data = 8, False
+    position, compressed = 8, 0
     while True:
         length, kind = struct.unpack(">I4s", data[position : position + 8])
         end = position + 12 + length
         (stored,) = struct.unpack(">I", data[end - 4 : end])
         if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != stored:
+            part = kind.decode("latin-1")
             raise ValueError(
-                f"is a damaged PNG file (the checksum of its {kind.decode('latin-1')} part is wrong)"
+                f"is a damaged PNG file (the checksum of its {part} part is wrong): copy it again"
             )
-        has_data |= kind == b"IDAT"
+        compressed += length if kind == b"IDAT" else 0
         if kind == b"IEND":
             break
         position = end
-    if not has_data:
-        raise ValueError("is a PNG file without pixels: copy or export it again")
+    channels = {2: 3, 4: 2, 6: 4}.get(colour, 1)
+    # Deflate shrinks at most 1032 times: whoever claims more pixels has not got them.
+    if compressed * 1032 < width * height * channels * depth // 8:
+        raise ValueError(f"is a PNG file without the {width}x{height} pixels that it claims: export it again")
     return Header("PNG", (height, width))
 
 

@@ -69,7 +69,7 @@ def read_raw_calibration(path: str | Path, other: str | Path | None = None) -> R
     try:
         return _read(path, None if other is None else Path(other))
     except KeyError as error:
-        raise ValueError(f"{path} is incomplete: {error.args[0]} is missing in it") from error
+        raise ValueError(f"{path} is incomplete: {error.args[0]} is missing in it, add it") from error
     except (ValueError, OverflowError) as error:
         raise ValueError(
             str(error) if str(path) in str(error) else f"{path}: {error}; correct the file"

@@ -76,15 +76,15 @@ def read_scene(path: str | Path) -> Scene:
         return Scene(
             name=str(content.get("name", folder.name)),
             dataset=str(content.get("dataset", "")),
-            left=folder / content["left"],
-            right=folder / content["right"],
+            left=_file(content, "left", folder),
+            right=_file(content, "right", folder),
             size=size,
             rectified=bool(content.get("rectified", True)),
             disparity=_disparity(content.get("disparity_left"), folder),
             disparity_right=_disparity(content.get("disparity_right"), folder),
             occlusion=_occlusion(content.get("occlusion_mask"), folder),
             calibration=_calibration(calibration, size),
-            raw_calibration=folder / calibration["file"] if "file" in calibration else None,
+            raw_calibration=_file(calibration, "file", folder) if "file" in calibration else None,
             truth=truth and TruthRange(float(truth["density"]), float(truth["min"]), float(truth["max"])),
         )
     except KeyError as error:
@@ -112,8 +112,15 @@ def scene_calibration(path: str | Path) -> Calibration:
     )
 
 
+def _file(entry: Mapping[str, Any], name: str, folder: Path) -> Path:
+    value = entry[name]
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name!r} is {value!r} where a file name was expected")
+    return folder / value
+
+
 def _disparity(entry: Mapping[str, Any] | None, folder: Path) -> DisparityFile | None:
-    return DisparityFile(folder / entry["file"], str(entry["encoding"])) if entry else None
+    return DisparityFile(_file(entry, "file", folder), str(entry["encoding"])) if entry else None
 
 
 def _occlusion(entry: Mapping[str, Any] | None, folder: Path) -> OcclusionFile | None:
@@ -122,7 +129,7 @@ def _occlusion(entry: Mapping[str, Any] | None, folder: Path) -> OcclusionFile |
     visible, occluded, unknown = (
         tuple(int(value) for value in entry.get(name, ())) for name in ("visible", "occluded", "unknown")
     )
-    return OcclusionFile(folder / entry["file"], visible, occluded, unknown)
+    return OcclusionFile(_file(entry, "file", folder), visible, occluded, unknown)
 
 
 def _calibration(entry: Mapping[str, Any], size: tuple[int, int] | None) -> Calibration | None:

@@ -62,6 +62,7 @@ def read_video_pairs(path: str | Path) -> Iterator[StereoPair]:
 def write_video(path: str | Path, frames: Iterable[UInt8[np.ndarray, "h w 3"]], *, rate: float) -> int:
     """RGB frames of one size as a video (.mp4, .avi, .mkv, .mov), whole or not at all; how many there were.
 
+    Codecs want even sizes: an odd last row or column is left out.
     Raises ValueError for a suffix without a codec, for no frames, and for frames of different sizes.
     """
     path = Path(path)
