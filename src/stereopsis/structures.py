@@ -325,11 +325,13 @@ class IterativeOutput(StereoOutput):
     """Of a network that refines: iterates are its disparities in order, full resolution, the last included.
 
     In evaluation networks keep only what `convergence` needs: see each network. initial: the
-    disparity before the first iteration, where the network regresses one, at full resolution.
+    disparity before the first iteration, where the network regresses one, at full resolution;
+    wider: those regressed over wider ranges beside it (IGEV++). Both serve the loss, in training only.
     """
 
     iterates: tuple[Float[Tensor, "*b h w"], ...] = ()
     initial: Float[Tensor, "*b h w"] | None = None
+    wider: tuple[Float[Tensor, "*b h w"], ...] = ()
 
 
 @dataclass(frozen=True)

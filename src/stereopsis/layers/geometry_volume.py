@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from stereopsis.layers.correlation import Levels, RowCorrelation, blend, columns
+from stereopsis.layers.correlation import Levels, RowCorrelation, Storage, blend, columns
 
 
 class GeometryPyramid:
@@ -33,8 +33,8 @@ class GeometryPyramid:
 class CombinedGeometry:
     """The geometry volume's pyramid beside the all-pairs correlation's, as IGEV-Stereo looks them up.
 
-    left, right: matching features; their correlation is not scaled. Channels: per level the geometry's
-    (volume channel by volume channel), then the correlation's.
+    left, right: matching features; their correlation is not scaled; storage: as RowCorrelation's.
+    Channels: per level the geometry's (volume channel by volume channel), then the correlation's.
     """
 
     def __init__(
@@ -45,9 +45,10 @@ class CombinedGeometry:
         *,
         levels: int,
         radius: int,
+        storage: Storage = "stored",
     ) -> None:
         self.geometry = GeometryPyramid(volume, levels=levels, radius=radius)
-        self.correlation = RowCorrelation(left, right, levels=levels, radius=radius)
+        self.correlation = RowCorrelation(left, right, levels=levels, radius=radius, storage=storage)
         self._columns = columns(left)
         self._levels = levels
 

@@ -1,16 +1,52 @@
-"""Around a loop of recurrent updates: where it starts, when it may stop, what it leaves behind."""
+"""The loop of recurrent updates: where it starts, when it may stop, what it leaves behind."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from stereopsis.structures import IterativeOutput
+
 KEPT = 4
 """How many of the last fields evaluation keeps, for the confidence that convergence gives."""
+
+States = list[Tensor]
+
+
+def refine(
+    field: Float[Tensor, "b h w"],
+    states: Sequence[Tensor],
+    step: Callable[[States, Tensor], tuple[States, Tensor]],
+    upsample: Callable[[Tensor, Tensor], Tensor],
+    *,
+    factor: int,
+    iterations: int,
+    stop_below: float | None,
+    training: bool,
+) -> IterativeOutput:
+    """Updates a disparity field, in its own pixels, `iterations` times.
+
+    step: (hidden states, field) to (new states, the field's change); upsample: (field, finest state) to
+    the full-resolution disparity, `factor` times as large. Gradients do not pass from one iteration to
+    the one before through the field. With stop_below, in full-resolution pixels, the loop ends once the
+    mean change is smaller. In training every iterate is upsampled; else only the last, and `iterates`
+    are the last coarse fields, each cell a constant.
+    """
+    states, fields = list(states), []
+    for _ in range(iterations):
+        field = field.detach()
+        states, delta = step(states, field)
+        field = field + delta
+        fields.append(upsample(field, states[0]) if training else field)
+        if stop_below is not None and settled(delta, stop_below / factor):
+            break
+    if training:
+        return IterativeOutput(fields[-1], iterates=tuple(fields))
+    return IterativeOutput(upsample(field, states[0]), iterates=enlarged(fields[-KEPT:], factor))
 
 
 def starting_field(

@@ -36,7 +36,7 @@ from stereopsis.layers.encoders import (
     residual_rules,
     without_shortcut_aliases,
 )
-from stereopsis.layers.iteration import KEPT, enlarged, settled, starting_field
+from stereopsis.layers.iteration import States, refine, starting_field
 from stereopsis.layers.recurrent import ConvGRU, DeltaHead, MotionEncoder, MultilevelGRU, join_gates
 from stereopsis.layers.upsampling import convex_upsample
 from stereopsis.models.base import Padding, StateDict, StereoModel, rename
@@ -148,19 +148,26 @@ class RaftStereo(StereoModel[RaftStereoConfig, IterativeOutput]):
         )
         contexts = [gates(x) for gates, x in zip(self.context_gates, context, strict=True)]
         x = columns(left_features)
-        flow = -starting_field(initial, torch.zeros_like(x).expand(len(left), left_features.shape[-2], -1))
-        states, fields = list(hidden), []
-        for _ in range(c.iterations):
-            flow = flow.detach()
-            states = self.step(states, contexts, lookup(x + flow), flow)
-            delta = self.flow_head(states[0])[:, 0]
-            flow = flow + delta
-            fields.append(self.upsample(flow, states[0]) if self.training else -flow)
-            if c.stop_below is not None and settled(delta, c.stop_below / c.factor):
-                break
-        if self.training:
-            return IterativeOutput(fields[-1], iterates=tuple(fields))
-        return IterativeOutput(self.upsample(flow, states[0]), iterates=enlarged(fields[-KEPT:], c.factor))
+
+        def step(states: States, disparity: Tensor) -> tuple[States, Tensor]:
+            if c.slow_fast:
+                for finest in reversed(range(1, c.levels)):
+                    states = self.update(states, contexts, finest=finest)
+            flow = torch.stack([-disparity, torch.zeros_like(disparity)], 1)
+            states = self.update(states, contexts, self.motion(lookup(x - disparity), flow))
+            return states, -self.flow_head(states[0])[:, 0]
+
+        nothing = torch.zeros_like(x).expand(len(left), left_features.shape[-2], -1)
+        return refine(
+            starting_field(initial, nothing),
+            hidden,
+            step,
+            self.upsample,
+            factor=c.factor,
+            iterations=c.iterations,
+            stop_below=c.stop_below,
+            training=self.training,
+        )
 
     def encode(
         self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"]
@@ -172,26 +179,12 @@ class RaftStereo(StereoModel[RaftStereoConfig, IterativeOutput]):
         left_features, right_features = self.project(trunk).chunk(2)
         return left_features, right_features, self.context.heads(trunk[: len(left)])
 
-    def step(
-        self,
-        states: list[Tensor],
-        contexts: list[Tensor],
-        correlation: Float[Tensor, "b k h w"],
-        flow: Float[Tensor, "b h w"],
-    ) -> list[Tensor]:
-        """The hidden states after one update."""
-        if self.config.slow_fast:
-            for finest in reversed(range(1, self.config.levels)):
-                states = self.update(states, contexts, finest=finest)
-        field = torch.stack([flow, torch.zeros_like(flow)], 1)
-        return self.update(states, contexts, self.motion(correlation, field))
-
     def upsample(
-        self, flow: Float[Tensor, "b h w"], hidden: Float[Tensor, "b c h w"]
+        self, disparity: Float[Tensor, "b h w"], hidden: Float[Tensor, "b c h w"]
     ) -> Float[Tensor, "b hf wf"]:
         """The full-resolution disparity."""
         factor = self.config.factor
-        return convex_upsample(-factor * flow[:, None], 0.25 * self.mask_head(hidden), factor)[:, 0]
+        return convex_upsample(factor * disparity[:, None], 0.25 * self.mask_head(hidden), factor)[:, 0]
 
     @classmethod
     def recognise(cls, state: Mapping[str, Tensor]) -> RaftStereoConfig | None:

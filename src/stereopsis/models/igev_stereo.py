@@ -1,0 +1,188 @@
+"""IGEV-Stereo: recurrent refinement that looks up an aggregated cost volume beside raw correlations.
+
+Paper: Xu, Wang, Ding, Yang, "Iterative Geometry Encoding Volume for Stereo Matching", CVPR 2023.
+Official repository: gangweiX/IGEV, folder IGEV-Stereo (MIT; the published weights come with it).
+
+Kept quirks: images are not normalised as ImageNet's, although the backbone was trained there; feature
+attention has batch norm where the feature path has instance norm; upsampling draws values at the image
+border towards zero.
+Deviations: the norm after the hourglass's last layer, which checkpoints hold and nothing uses, is left out.
+
+Recipe: Scene Flow final pass (FlyingThings3D, Monkaa, Driving), 200k steps, batch 8, crop 320x736,
+22 iterations, AdamW 2e-4, weight decay 1e-5, eps 1e-8, one-cycle over steps + 100 with 1 % warm-up and linear
+annealing, gradient norm clipped to 1, 2-D batch norm frozen, backbone from ImageNet. Loss: smooth L1 of the
+initial disparity + sum over N iterations of g^(N-1-i) * mean |d_i - target|, g = 0.9^(15/(N-1)), over valid
+targets below 192. KITTI: 2012 and 2015 together, from Scene Flow's weights, the same settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stereopsis.layers.convolution import freeze_batch_norm_2d
+from stereopsis.layers.correlation import Storage
+from stereopsis.layers.encoders import ContextEncoder, encoder_rules, without_shortcut_aliases
+from stereopsis.layers.geometry_encoder import GeometryEncoder, geometry_encoder_rules
+from stereopsis.layers.geometry_volume import CombinedGeometry
+from stereopsis.layers.iteration import States, refine, starting_field
+from stereopsis.layers.recurrent import ConvGRU, DeltaHead, MotionEncoder, MultilevelGRU, join_gates
+from stereopsis.layers.superpixels import (
+    ImageSuperpixels,
+    SuperpixelWeights,
+    image_superpixel_rules,
+    superpixel_rules,
+)
+from stereopsis.layers.upsampling import superpixel_upsample
+from stereopsis.models.base import Padding, StateDict, StereoModel, rename
+from stereopsis.models.registry import Card, register
+from stereopsis.structures import IterativeOutput
+
+
+@dataclass(frozen=True, kw_only=True)
+class IgevStereoConfig:
+    """iterations: of the update; max_disparity: of the geometry volume, in pixels, a multiple of 32.
+
+    volume: the correlations are "stored", or "recomputed" in every lookup (little memory, same values).
+    stop_below: iterations end once the mean update falls below so many full-resolution pixels.
+    frozen_norms: 2-D batch norm keeps its statistics in training.
+    """
+
+    iterations: int = 32
+    max_disparity: int = 192
+    lookup_levels: int = 2
+    lookup_radius: int = 4
+    volume: Storage = "stored"
+    stop_below: float | None = None
+    frozen_norms: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_disparity < 32 or self.max_disparity % 32:
+            raise ValueError(f"max_disparity must be a positive multiple of 32, it is {self.max_disparity}")
+
+
+@register(
+    {"igev-stereo": IgevStereoConfig()},
+    card=Card(
+        title="IGEV-Stereo",
+        paper="Xu, Wang, Ding, Yang: Iterative Geometry Encoding Volume for Stereo Matching. CVPR 2023",
+        repository="https://github.com/gangweiX/IGEV",
+        code_licence="MIT",
+        weights_licence="MIT (published with the code)",
+        published=(
+            "KITTI 2012 3-noc 1.12 %, KITTI 2015 D1-all 1.59 %, 0.18 s, 0.66 GB (repository's README)",
+            "Scene Flow EPE 0.47 px (paper, not verified here)",
+        ),
+        notes=("the unused norm of the hourglass's last layer is left out",),
+    ),
+    tiny={"iterations": 2, "max_disparity": 64},
+)
+class IgevStereo(StereoModel[IgevStereoConfig, IterativeOutput]):
+    """IGEV-Stereo. In evaluation `iterates` are the last fields before upsampling, cell by cell."""
+
+    def __init__(self, config: IgevStereoConfig) -> None:
+        super().__init__(config)
+        self.geometry = GeometryEncoder(stem=True)
+        self.context = ContextEncoder(norm="batch", downsample=2, levels=3)
+        self.context_gates = nn.ModuleList(nn.Conv2d(128, 384, 3, padding=1) for _ in range(3))
+        window = 2 * config.lookup_radius + 1
+        self.motion = MotionEncoder(config.lookup_levels * (8 + 1) * window)
+        self.update = MultilevelGRU[Tensor](3, ConvGRU)
+        self.delta_head = DeltaHead()
+        self.mask_features = nn.Sequential(nn.Conv2d(128, 32, 3, padding=1), nn.ReLU())
+        self.superpixels = SuperpixelWeights(32, norm="batch")
+        self.initial_superpixels = ImageSuperpixels(24, norm="instance")
+
+    @property
+    def padding(self) -> Padding:
+        return Padding(multiple=(32, 32), minimum=(32, 64))
+
+    def train(self, mode: bool = True) -> IgevStereo:
+        super().train(mode)
+        if self.config.frozen_norms:
+            freeze_batch_norm_2d(self)
+        return self
+
+    def forward(
+        self,
+        left: Float[Tensor, "b 3 h w"],
+        right: Float[Tensor, "b 3 h w"],
+        *,
+        initial: Float[Tensor, "b h w"] | None = None,
+    ) -> IterativeOutput:
+        """initial: a disparity to start from, in pixels, not finite where unknown; else the regressed one."""
+        c = self.config
+        left, right = 2 * left - 1, 2 * right - 1
+        encoding = self.geometry(left, right, levels=c.max_disparity // 4)
+        maps = encoding.maps
+        lookup = CombinedGeometry(
+            encoding.volume,
+            encoding.left,
+            encoding.right,
+            levels=c.lookup_levels,
+            radius=c.lookup_radius,
+            storage=c.volume,
+        )
+        hidden, context = self.context(left)
+        contexts = [gates(x) for gates, x in zip(self.context_gates, context, strict=True)]
+
+        def step(states: States, field: Tensor) -> tuple[States, Tensor]:
+            motion = self.motion(lookup(field), field[:, None])
+            states = self.update(states, contexts, motion)
+            return states, self.delta_head(states[0])[:, 0]
+
+        output = refine(
+            starting_field(initial, encoding.disparity),
+            hidden,
+            step,
+            lambda field, state: self.upsample(field, state, maps.stem2),
+            factor=4,
+            iterations=c.iterations,
+            stop_below=c.stop_below,
+            training=self.training,
+        )
+        if not self.training:
+            return output
+        weights = self.initial_superpixels(maps.scale4, maps.stem2)
+        first = superpixel_upsample(4 * encoding.disparity[:, None], weights)[:, 0]
+        return dataclasses.replace(output, initial=first)
+
+    def upsample(
+        self,
+        field: Float[Tensor, "b h4 w4"],
+        hidden: Float[Tensor, "b c h4 w4"],
+        stem2: Float[Tensor, "b 32 h2 w2"],
+    ) -> Float[Tensor, "b h w"]:
+        """The full-resolution disparity."""
+        weights = self.superpixels(self.mask_features(hidden), stem2)
+        return superpixel_upsample(4 * field[:, None], weights)[:, 0]
+
+    @classmethod
+    def recognise(cls, state: Mapping[str, Tensor]) -> IgevStereoConfig | None:
+        marks = ("corr_stem.conv.weight", "context_zqr_convs.0.weight", "update_block.gru04.convz.weight")
+        return IgevStereoConfig() if all(mark in state for mark in marks) else None
+
+    @classmethod
+    def from_official(cls, state: Mapping[str, Tensor]) -> StateDict:
+        rules = [
+            *geometry_encoder_rules("geometry."),
+            *encoder_rules("cnet", "context", heads=("outputs04", "outputs08", "outputs16")),
+            (r"^context_zqr_convs\.", "context_gates."),
+            (r"^update_block\.gru04\.", "update.grus.0."),
+            (r"^update_block\.gru08\.", "update.grus.1."),
+            (r"^update_block\.gru16\.", "update.grus.2."),
+            (r"^update_block\.encoder\.convc", "motion.value"),
+            (r"^update_block\.encoder\.convd", "motion.field"),
+            (r"^update_block\.encoder\.conv\.", "motion.merge."),
+            (r"^update_block\.disp_head\.", "delta_head."),
+            (r"^update_block\.mask_feat_4\.", "mask_features."),
+            *superpixel_rules("_gru", "superpixels"),
+            *image_superpixel_rules("initial_superpixels"),
+            (r"\.bn\.", ".norm."),
+        ]
+        state = join_gates(without_shortcut_aliases(state))
+        return rename(state, rules, drop=(r"^cost_agg\.conv1_up\.bn\.",))
