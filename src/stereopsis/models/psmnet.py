@@ -28,6 +28,7 @@ from stereopsis.layers.convolution import ConvNorm, channels_innermost
 from stereopsis.layers.cost_volume import concatenation_volume
 from stereopsis.layers.initialisation import he_by_output
 from stereopsis.layers.regression import upsampled_soft_argmax
+from stereopsis.layers.residual import residual_layer
 from stereopsis.models.base import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -164,10 +165,10 @@ class FeatureExtraction(nn.Module):
             ConvNorm(width, width, activation="relu"),
             ConvNorm(width, width, activation="relu"),
         )
-        self.layer1 = _residual_layer(width, width, blocks=3)
-        self.layer2 = _residual_layer(width, 2 * width, blocks=16, stride=2)
-        self.layer3 = _residual_layer(2 * width, 4 * width, blocks=3)
-        self.layer4 = _residual_layer(4 * width, 4 * width, blocks=3, dilation=2)
+        self.layer1 = residual_layer(width, width, blocks=3)
+        self.layer2 = residual_layer(width, 2 * width, blocks=16, stride=2)
+        self.layer3 = residual_layer(2 * width, 4 * width, blocks=3)
+        self.layer4 = residual_layer(4 * width, 4 * width, blocks=3, dilation=2)
         self.pyramid = nn.ModuleList(PooledBranch(4 * width, width, size) for size in (64, 32, 16, 8))
         self.fusion = nn.Sequential(
             ConvNorm(10 * width, 4 * width, activation="relu"), nn.Conv2d(4 * width, width, 1, bias=False)
@@ -193,31 +194,6 @@ class PooledBranch(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o hp wp"]:
         return self.conv(F.avg_pool2d(x, self.size))
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a skip, whose sum is not rectified."""
-
-    def __init__(self, inputs: int, outputs: int, *, stride: int, dilation: int) -> None:
-        super().__init__()
-        self.conv1 = ConvNorm(inputs, outputs, stride=stride, dilation=dilation, activation="relu")
-        self.conv2 = ConvNorm(outputs, outputs, dilation=dilation, activation="none")
-        self.shortcut = (
-            None
-            if stride == 1 and inputs == outputs
-            else ConvNorm(inputs, outputs, kernel=1, stride=stride, activation="none")
-        )
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b o ho wo"]:
-        return self.conv2(self.conv1(x)).add_(x if self.shortcut is None else self.shortcut(x))
-
-
-def _residual_layer(
-    inputs: int, outputs: int, *, blocks: int, stride: int = 1, dilation: int = 1
-) -> nn.Sequential:
-    first = ResidualBlock(inputs, outputs, stride=stride, dilation=dilation)
-    rest = (ResidualBlock(outputs, outputs, stride=1, dilation=dilation) for _ in range(blocks - 1))
-    return nn.Sequential(first, *rest)
 
 
 def _pair_of_filters(inputs: int, outputs: int, last: Literal["relu", "none"]) -> nn.Sequential:
