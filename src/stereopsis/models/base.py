@@ -31,13 +31,14 @@ class Padding:
 
     multiple: (height, width) divisors; vertical, horizontal: the side that grows ("both" puts the
     smaller half at the top or left); fill: an RGB colour in [0, 1] (the mean of a normalisation gives
-    zeros after it), or None for replicated borders; minimum: smallest padded (height, width).
+    zeros after it), "mirror" for the image reflected at its edges (edge pixels twice), or None for
+    replicated borders; minimum: smallest padded (height, width).
     """
 
     multiple: tuple[int, int] = (1, 1)
     vertical: Literal["top", "bottom", "both"] = "both"
     horizontal: Literal["left", "right", "both"] = "both"
-    fill: tuple[float, float, float] | None = None
+    fill: tuple[float, float, float] | Literal["mirror"] | None = None
     minimum: tuple[int, int] = (1, 1)
 
     def amounts(self, height: int, width: int) -> tuple[int, int, int, int]:
@@ -54,12 +55,22 @@ class Padding:
             return image
         if self.fill is None:
             return F.pad(image, (left, right, top, bottom), mode="replicate")
+        if self.fill == "mirror":
+            rows = _mirrored(image.shape[-2], top, bottom, like=image)
+            columns = _mirrored(image.shape[-1], left, right, like=image)
+            return image.index_select(-2, rows).index_select(-1, columns)
         canvas = image.new_tensor(self.fill)[:, None, None].expand(
             *image.shape[:-2], image.shape[-2] + top + bottom, image.shape[-1] + left + right
         )
         canvas = canvas.clone()
         canvas[..., top : top + image.shape[-2], left : left + image.shape[-1]] = image
         return canvas
+
+
+def _mirrored(length: int, before: int, after: int, *, like: Tensor) -> Tensor:
+    """Indices of an axis grown by reflection, edges repeated."""
+    positions = torch.arange(-before, length + after, device=like.device) % (2 * length)
+    return torch.minimum(positions, 2 * length - 1 - positions)
 
 
 def _growth(length: int, multiple: int, minimum: int) -> int:
