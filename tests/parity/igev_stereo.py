@@ -102,7 +102,7 @@ def loop(taken: Mapping[str, Sequence[Any]], given: Mapping[str, Sequence[Any]])
         "disparity_low_before_last": given["motion"][-1][1][0, 0],
         "disparity_low_last": (given["motion"][-1][1] + taken["delta"][-1])[0, 0],
         "mask_feature_last": taken["mask_features"][-1][0, ::8],
-        "upsample_weights_last": taken["superpixels"][-1][0, :, 4 * middle : 4 * middle + 4],
+        "upsample_weights_last": taken["superpixels"][-1][0, :, 2 * middle : 2 * middle + 4],
     }
 
 
