@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, OneCycleLR, StepLR
@@ -81,10 +80,3 @@ def _named(builders: dict[str, Callable[[], Any]], name: str, key: str) -> Calla
     if name not in builders:
         raise ValueError(f"{key} must be one of {', '.join(builders)}, not {name!r}")
     return builders[name]
-
-
-def freeze_batch_norm(model: nn.Module) -> None:
-    """Batch norm layers keep their running statistics: evaluation mode, whatever the rest is in."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.eval()

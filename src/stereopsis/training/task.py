@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stereopsis.io.atomic import writing
+from stereopsis.layers.convolution import freeze_batch_norm_2d
 from stereopsis.models.base import StereoModel
 from stereopsis.structures import StereoOutput, StereoPair, StereoSample
 from stereopsis.training.config import OptimizerSettings, TrainerSettings
-from stereopsis.training.schedule import build_optimizer, build_schedule, freeze_batch_norm
+from stereopsis.training.schedule import build_optimizer, build_schedule
 
 Loss = Callable[[Any, StereoSample], Tensor]
 
@@ -68,7 +69,7 @@ class SupervisedTask(LightningModule):
 
     def on_train_start(self) -> None:
         if self.batch_norm_frozen:
-            freeze_batch_norm(self.model)
+            freeze_batch_norm_2d(self.model)
 
     def training_step(self, batch: StereoSample, batch_index: int) -> Tensor:
         output = padded_forward(self.model, batch.pair)
@@ -94,7 +95,7 @@ class SupervisedTask(LightningModule):
     def on_validation_end(self) -> None:
         self.model.train()
         if self.batch_norm_frozen:
-            freeze_batch_norm(self.model)
+            freeze_batch_norm_2d(self.model)
 
     def _explain(self, batch: StereoSample, loss: Tensor) -> str:
         """Saves the batch that broke the training; a sentence that names the file."""
