@@ -198,7 +198,7 @@ def difference(case: Case, name: str, ours: np.ndarray) -> tuple[float, float]:
     if parted.mean() > (0.001 if infinite.any() else 0.0):
         return float("inf"), 0.0
     counts = ~(infinite | parted)
-    distances = np.sort(np.abs(ours - theirs)[counts], axis=None)
+    distances = np.sort(np.abs(ours[counts] - theirs[counts]), axis=None)
     free = int(case.meta.get("outlier_fraction", 0.0) * distances.size)
     largest = float(distances[: distances.size - free].max(initial=0.0))
     return largest, _allowed(case, name, theirs[counts])

@@ -27,7 +27,7 @@ class ConvNorm(nn.Module):
         outputs: int,
         *,
         kernel: int = 3,
-        stride: int = 1,
+        stride: int | tuple[int, ...] = 1,
         padding: int | None = None,
         output_padding: int = 0,
         dilation: int = 1,

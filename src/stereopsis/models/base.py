@@ -120,6 +120,13 @@ class StereoModel(nn.Module, ABC, Generic[Config, Output]):
     def from_official(cls, state: Mapping[str, Tensor]) -> StateDict:
         """Published names -> ours; names that it does not know stay, so that strict loading sees them."""
 
+    def without_unused(self, state: StateDict) -> StateDict:
+        """Of a published checkpoint's tensors, under our names, those that this configuration can have.
+
+        Networks that run with parts of a larger checkpoint leave the other parts out here.
+        """
+        return state
+
 
 class Backbone(nn.Module, ABC):
     """Dense features of a pair for a head that is queried elsewhere (see SMD-Nets), by name in the registry.

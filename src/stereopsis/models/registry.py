@@ -140,7 +140,10 @@ def model_from_official(
         if config is None:
             continue
         model = network(replace_config(config, options, network.__name__))
-        load_strictly(model, network.from_official(tensors), name_of(model))
+        named = network.from_official(tensors)
+        if isinstance(model, StereoModel):
+            named = model.without_unused(named)
+        load_strictly(model, named, name_of(model))
         return model
     nearest, shared = _nearest(state)
     raise ValueError(
