@@ -326,12 +326,14 @@ class IterativeOutput(StereoOutput):
 
     In evaluation networks keep only what `convergence` needs: see each network. initial: the
     disparity before the first iteration, where the network regresses one, at full resolution;
-    wider: those regressed over wider ranges beside it (IGEV++). Both serve the loss, in training only.
+    wider: those regressed over wider ranges beside it (IGEV++). Both serve the loss, in training only, as
+    does vertical: the vertical displacements of the iterates, where the network searches them too.
     """
 
     iterates: tuple[Float[Tensor, "*b h w"], ...] = ()
     initial: Float[Tensor, "*b h w"] | None = None
     wider: tuple[Float[Tensor, "*b h w"], ...] = ()
+    vertical: tuple[Float[Tensor, "*b h w"], ...] = ()
 
 
 @dataclass(frozen=True)
