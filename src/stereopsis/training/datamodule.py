@@ -92,13 +92,14 @@ class Preparation:
 def open_source(settings: SourceSettings, *, held_back: bool = False) -> Dataset[StereoSample]:
     """The data set that a setting names; of `synthetic`, pairs that no training sees where `held_back`."""
     if settings.name == "synthetic":
-        return SyntheticStream(
-            seed=settings.seed,
-            distribution=settings.distribution,
+        stream = SyntheticStream(
+            settings.seed,
+            settings.distribution,
             size=(settings.size[0], settings.size[1]),
-            first=_HELD_BACK if held_back else 0,
-            count=settings.count,
+            length=_HELD_BACK + settings.count,
         )
+        first = _HELD_BACK if held_back else 0
+        return Subset(stream, range(first, first + settings.count))
     return StereoDataset(list_pairs(settings.name, settings.split, root=settings.root))
 
 

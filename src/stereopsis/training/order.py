@@ -48,10 +48,9 @@ class Mixture(Dataset[StereoSample]):
     def locate(self, k: int) -> tuple[int, int]:
         """(source, index in it) of item k."""
         block, slot = divmod(k, _BLOCK)
-        order = _permutation(_BLOCK, self.seed, 2, block)
-        starts = np.cumsum(self.counts) - self.counts
-        source = int(np.searchsorted(starts + self.counts, order[slot], side="right"))
-        turn = block * int(self.counts[source]) + int(order[slot] - starts[source])
+        slots = np.repeat(np.arange(len(self.counts)), self.counts)[_permutation(_BLOCK, self.seed, 2, block)]
+        source = int(slots[slot])
+        turn = block * int(self.counts[source]) + int((slots[:slot] == source).sum())
         epoch, index = divmod(turn, self.lengths[source])
         return source, int(_permutation(self.lengths[source], self.seed, 3 + source, epoch)[index])
 
