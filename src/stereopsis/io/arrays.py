@@ -28,11 +28,13 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     data = read_bytes(path, "a .npz")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-                raise ValueError(f"{path} claims over {MAX_BYTES // 10**9} GB of arrays: split it")
-            members = {name: archive.read(name) for name in archive.namelist() if name.endswith(".npy")}
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+            large = sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES
+            names = [] if large else [name for name in archive.namelist() if name.endswith(".npy")]
+            members = {name: archive.read(name) for name in names}
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(f"{path} is no whole .npz file ({error}): save it again") from error
+    if large:
+        raise ValueError(f"{path} claims over {MAX_BYTES // 10**9} GB of arrays: split it")
     return {
         name.removesuffix(".npy"): _parse(member, f"{name} in {path}") for name, member in members.items()
     }

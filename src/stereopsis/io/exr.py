@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,8 @@ def read_exr(path: str | Path) -> dict[str, np.ndarray]:
     except ValueError as error:
         raise ValueError(f"{path} {error}") from error
     try:
-        with openexr.File(str(path), separate_channels=True) as file:
+        # The package prints its complaints: ours name the file and say what to do.
+        with redirect_stdout(io.StringIO()), openexr.File(str(path), separate_channels=True) as file:
             return {name: channel.pixels.astype(np.float32) for name, channel in file.channels().items()}
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is a damaged EXR file: export it again") from error

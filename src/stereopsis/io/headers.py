@@ -85,10 +85,7 @@ def _png(data: bytes) -> Header:
         end = position + 12 + length
         (stored,) = struct.unpack(">I", data[end - 4 : end])
         if zlib.crc32(memoryview(data)[position + 4 : end - 4]) != stored:
-            part = kind.decode("latin-1")
-            raise ValueError(
-                f"is a damaged PNG file (the checksum of its {part} part is wrong): copy it again"
-            )
+            raise ValueError(f"is a damaged PNG file (the checksum of {kind!r} is wrong): copy it again")
         compressed += length if kind == b"IDAT" else 0
         if kind == b"IEND":
             break

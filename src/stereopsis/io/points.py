@@ -85,28 +85,34 @@ def read_ply(path: str | Path) -> PointCloud:
     data = read_bytes(path, "a PLY")
     head, separator, body = data.partition(b"end_header\n")
     lines = head.decode("latin-1").split("\n")
-    if not separator or lines[0] != "ply" or lines[1] != "format binary_little_endian 1.0":
+    if not separator or lines[:2] != ["ply", "format binary_little_endian 1.0"]:
         raise ValueError(f"{path} is no binary little-endian PLY file: export it as one")
-    elements = [line.split() for line in lines if line.startswith("element ")]
-    if not elements or elements[0][1] != "vertex":
-        raise ValueError(f"{path} does not begin with vertices: export a point cloud")
-    first = next(index for index, line in enumerate(lines) if line.startswith("element vertex"))
-    fields = []
-    for line in lines[first + 1 :]:
-        words = line.split()
-        if len(words) != 3 or words[0] != "property" or words[1] not in _TYPES:
-            break
-        fields.append((words[2], "<" + _TYPES[words[1]]))
-    count, layout = int(elements[0][2]), np.dtype(fields)
+    count, layout = _vertex_layout(lines)
+    names = layout.names or ()
+    if not {"x", "y", "z"} <= set(names):
+        raise ValueError(f"{path} does not begin with vertices of x, y and z: export a point cloud")
     if len(body) < count * layout.itemsize:
         raise ValueError(
             f"{path} is truncated: {count} vertices need {count * layout.itemsize} bytes of data"
         )
     vertices = np.frombuffer(body, layout, count)
-    names = layout.names or ()
     colour = ("red", "green", "blue")
+    coloured = all(name in names and layout[name] == np.uint8 for name in colour)
     return PointCloud(
         np.stack([vertices[name] for name in "xyz"], axis=1).astype(np.float32),
-        np.stack([vertices[name] for name in colour], axis=1) if set(colour) <= set(names) else None,
+        np.stack([vertices[name] for name in colour], axis=1) if coloured else None,
         {name: vertices[name].copy() for name in names if name not in {*"xyz", *colour}},
     )
+
+
+def _vertex_layout(lines: list[str]) -> tuple[int, np.dtype]:
+    """Number and fields of the first element's vertices; no fields where it holds none."""
+    first = next((index for index, line in enumerate(lines) if line.startswith("element ")), len(lines) - 1)
+    match = re.fullmatch(r"element vertex ([0-9]{1,12})", lines[first])
+    fields: dict[str, str] = {}
+    for line in lines[first + 1 :] if match else []:
+        words = line.split()
+        if len(words) != 3 or words[0] != "property" or words[1] not in _TYPES:
+            break
+        fields[words[2]] = "<" + _TYPES[words[1]]
+    return int(match[1]) if match else 0, np.dtype(list(fields.items()))
