@@ -187,7 +187,11 @@ class StereoPair(TensorRecord):
         """A pair from two image files of equal size; errors name the file and what to do."""
         from stereopsis.io.images import read_image
 
-        return cls.from_arrays(read_image(left), read_image(right))
+        images = read_image(left), read_image(right)
+        try:
+            return cls.from_arrays(*images)
+        except ValueError as error:
+            raise ValueError(f"{left} and {right}: {error}") from error
 
     @classmethod
     def from_arrays(cls, left: np.ndarray | Tensor, right: np.ndarray | Tensor) -> StereoPair:

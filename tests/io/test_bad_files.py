@@ -20,10 +20,11 @@ from stereopsis.io.arrays import read_npy
 from stereopsis.io.calibration import read_calibration, read_raw_calibration
 from stereopsis.io.disparity import read_disparity
 from stereopsis.io.exr import write_exr
-from stereopsis.io.images import read_image
+from stereopsis.io.images import read_image, write_image
 from stereopsis.io.points import read_ply, write_ply
 from stereopsis.io.scene import read_scene
 from stereopsis.io.video import read_video_info
+from stereopsis.structures import StereoPair
 
 _IMAGE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 
@@ -278,3 +279,21 @@ def test_random_damage_is_refused_or_read(tmp_path: Path, suffix: str, data: st.
         assert "\n" not in str(error)  # noqa: PT017
     else:
         assert array.size > 0
+
+
+def test_a_pair_that_does_not_fit_names_both_files(tmp_path: Path) -> None:
+    write_image(tmp_path / "left.png", np.zeros((4, 6), np.uint8))
+    write_image(tmp_path / "right.png", np.zeros((4, 7), np.uint8))
+    with pytest.raises(
+        ValueError, match=r"left\.png and .*right\.png: .*same size: left is 6x4, right is 7x4"
+    ):
+        StereoPair.open(tmp_path / "left.png", tmp_path / "right.png")
+    write_image(tmp_path / "nan.tiff", np.full((4, 6), np.nan, np.float32))
+    with pytest.raises(ValueError, match=r"nan\.tiff: the right image holds NaN or infinite values"):
+        StereoPair.open(tmp_path / "left.png", tmp_path / "nan.tiff")
+
+
+def test_a_pixel_is_an_image(tmp_path: Path) -> None:
+    write_image(tmp_path / "left.png", np.zeros((1, 1), np.uint8))
+    write_image(tmp_path / "right.png", np.zeros((1, 1, 4), np.uint16))
+    assert StereoPair.open(tmp_path / "left.png", tmp_path / "right.png").size == (1, 1)
