@@ -29,7 +29,7 @@ class ConvNorm(nn.Module):
         kernel: int = 3,
         stride: int | tuple[int, ...] = 1,
         padding: int | None = None,
-        output_padding: int = 0,
+        output_padding: int | tuple[int, ...] = 0,
         dilation: int = 1,
         groups: int = 1,
         dimensions: Literal[2, 3] = 2,

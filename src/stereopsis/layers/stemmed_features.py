@@ -49,22 +49,6 @@ class StemmedFeatures(nn.Module):
         return StemmedMaps(stem2, scale4, scale8, scale16, maps.scale32)
 
 
-class SuperpixelWeights(nn.Module):
-    """Weights of the 9 coarse neighbours of every pixel, for `upsampling.superpixel_upsample` by 4."""
-
-    def __init__(self, *, norm: Norm) -> None:
-        super().__init__()
-        self.embed4 = nn.Sequential(
-            ConvNorm(96, 24, norm=norm), ConvNorm(24, 24, norm=norm, activation="relu")
-        )
-        self.decode2 = UpAndMerge(24, 32, norm=norm)
-        self.project = nn.ConvTranspose2d(64, 9, 4, 2, 1)
-
-    def forward(self, maps: StemmedMaps) -> Float[Tensor, "b 9 h w"]:
-        logits = self.project(self.decode2(self.embed4(maps.scale4), maps.stem2))
-        return logits.float().softmax(1)
-
-
 def _stem(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
     return nn.Sequential(
         ConvNorm(inputs, outputs, stride=2, norm=norm),
@@ -89,15 +73,3 @@ def stemmed_rules(ours: str) -> Rules:
         (rf"^({own}decode\d+)\.conv2\.", r"\1.merge."),
     ]
     return rules + mobilenet_rules(r"feature\.", f"{ours}backbone.")
-
-
-def superpixel_rules(ours: str) -> Rules:
-    """Renaming rules from the published names (`spx`, `spx_2`, `spx_4`) to those under `ours`."""
-    return [
-        (r"^spx\.0\.", f"{ours}project."),
-        (r"^spx_2\.conv1\.", f"{ours}decode2.up."),
-        (r"^spx_2\.conv2\.", f"{ours}decode2.merge."),
-        (r"^spx_4\.0\.", f"{ours}embed4.0."),
-        (r"^spx_4\.1\.", f"{ours}embed4.1.conv."),
-        (r"^spx_4\.2\.", f"{ours}embed4.1.norm."),
-    ]

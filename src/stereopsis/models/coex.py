@@ -28,12 +28,8 @@ from stereopsis.layers.convolution import ConvNorm
 from stereopsis.layers.cost_volume import correlation_volume
 from stereopsis.layers.hourglass import AttendedStem, GuidedHourglass
 from stereopsis.layers.regression import top_k_regression
-from stereopsis.layers.stemmed_features import (
-    StemmedFeatures,
-    SuperpixelWeights,
-    stemmed_rules,
-    superpixel_rules,
-)
+from stereopsis.layers.stemmed_features import StemmedFeatures, stemmed_rules
+from stereopsis.layers.superpixels import ImageSuperpixels, image_superpixel_rules
 from stereopsis.layers.upsampling import superpixel_upsample
 from stereopsis.models.base import (
     IMAGENET_MEAN,
@@ -97,7 +93,7 @@ class CoEx(StereoModel[CoExConfig, VolumeOutput]):
         self.descriptor = nn.Sequential(ConvNorm(96, 48), nn.Conv2d(48, 48, 1))
         self.stem = AttendedStem(1, 8, norm="batch")
         self.aggregate = GuidedHourglass(8, 1, bottom=48, norm="batch")
-        self.superpixels = SuperpixelWeights(norm="batch")
+        self.superpixels = ImageSuperpixels(24, norm="batch")
 
     @property
     def padding(self) -> Padding:
@@ -112,7 +108,7 @@ class CoEx(StereoModel[CoExConfig, VolumeOutput]):
         scores = self.aggregate(self.stem(volume, maps.scale4), maps).squeeze(1).float()
         levels = 4 * torch.arange(self.config.levels, device=left.device, dtype=torch.float32)
         quarter = top_k_regression(scores, levels, k=self.config.top_k)
-        full = superpixel_upsample(quarter.unsqueeze(1), self.superpixels(maps)).squeeze(1)
+        full = superpixel_upsample(quarter.unsqueeze(1), self.superpixels(maps.scale4, maps.stem2)).squeeze(1)
         return VolumeOutput(full, probabilities=scores.softmax(1), levels=levels, stages=(quarter,))
 
     def _correlate(self, features: Float[Tensor, "b2 c h w"]) -> Float[Tensor, "b d h w"]:
@@ -150,7 +146,7 @@ class CoEx(StereoModel[CoExConfig, VolumeOutput]):
                 (rf"^cost_agg\.conv_agg\.{index}\.1\.", f"aggregate.merge{scale}.2."),
             ]
         rules += [(r"\.im_att\.0\.", ".squeeze."), (r"\.im_att\.1\.", ".weigh.")]
-        rules += [(r"^up\.", "feature."), *stemmed_rules("features."), *superpixel_rules("superpixels.")]
+        rules += [(r"^up\.", "feature."), *stemmed_rules("features."), *image_superpixel_rules("superpixels")]
         rules += [(r"\.bn\.", ".norm.")]
         unused = (r"^cost_agg\.(channelAtt|conv_skip|conv_agg)\.0\.", r"^cost_agg\.conv_up\.0\.bn\.")
         return rename(state, rules, drop=unused)
