@@ -173,9 +173,7 @@ class StereoPair(TensorRecord):
     right: Float[Tensor, "*b 3 h w"]
 
     def __post_init__(self) -> None:
-        if self.left.shape != self.right.shape:
-            left, right = (f"{image.shape[-1]}x{image.shape[-2]}" for image in (self.left, self.right))
-            raise ValueError(f"the two images must have the same size: left is {left}, right is {right}")
+        _check_same_size(self.left, self.right)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -200,7 +198,15 @@ class StereoPair(TensorRecord):
         c is 1 (gray), 3 (RGB) or 4 (alpha is dropped); uint8 and uint16 are divided by their range,
         floats are taken as [0, 1]. Raises ValueError on anything else, and where sizes differ.
         """
-        return cls(_to_image(left, "left"), _to_image(right, "right"))
+        images = _to_image(left, "left"), _to_image(right, "right")
+        _check_same_size(*images)
+        return cls(*images)
+
+
+def _check_same_size(left: Tensor, right: Tensor) -> None:
+    if left.shape != right.shape:
+        sizes = [f"{image.shape[-1]}x{image.shape[-2]}" for image in (left, right)]
+        raise ValueError(f"the two images must have the same size: left is {sizes[0]}, right is {sizes[1]}")
 
 
 def _to_image(value: np.ndarray | Tensor, name: str) -> Tensor:
