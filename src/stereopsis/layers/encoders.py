@@ -78,14 +78,23 @@ def residual_pair(
 
 
 class FeatureEncoder(nn.Module):
-    """Matching features: the trunk with instance norm and a 1x1 projection to 256 channels."""
+    """Matching features: the trunk with instance norm and a 1x1 projection; strides as the trunk's."""
 
-    def __init__(self, *, downsample: int) -> None:
+    def __init__(
+        self,
+        *,
+        downsample: int = 2,
+        strides: tuple[int, int, int] | None = None,
+        outputs: int = 256,
+        bias: bool = True,
+        project: bool = False,
+    ) -> None:
         super().__init__()
-        self.trunk = ResidualTrunk(norm="instance", strides=raft_strides(downsample))
-        self.project = nn.Conv2d(128, 256, 1)
+        strides = strides or raft_strides(downsample)
+        self.trunk = ResidualTrunk(norm="instance", strides=strides, bias=bias, project=project)
+        self.project = nn.Conv2d(128, outputs, 1)
 
-    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 ho wo"]:
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c ho wo"]:
         return self.project(self.trunk(image))
 
 
