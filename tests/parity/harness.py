@@ -122,7 +122,7 @@ class Case:
     def _weight(self, key: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         source = self.variant.get("aliases", {}).get(key, key)
         value = self.parity.weight_for(source, shape, dtype)
-        for pattern, factor in self.variant.get("gain", {}).items():
+        for pattern, factor in self.meta.get("gain", self.variant.get("gain", {})).items():
             if re.search(pattern, source):
                 value = value * np.asarray(factor, dtype=value.dtype)
         return np.asarray(value)
