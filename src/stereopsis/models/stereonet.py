@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from stereopsis.layers.cost_volume import difference_volume
 from stereopsis.layers.regression import expected_disparity
+from stereopsis.layers.residual import DilatedResidual
 from stereopsis.models.base import Padding, StateDict, StereoModel, normalise, rename
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import VolumeOutput, luma
@@ -147,8 +148,8 @@ class StereoNet(StereoModel[StereoNetConfig, VolumeOutput]):
                 (r"^refiners\.(\d+)\.net\.segment_0_conv_0", r"refiners.\1.embedding"),
                 (r"^refiners\.(\d+)\.net\.segment_1_res_(\d+)", r"refiners.\1.residual.\2"),
                 (r"^refiners\.(\d+)\.net\.segment_2_conv_0", r"refiners.\1.projection"),
-                (r"\.conv_([12])\.", r".conv\1."),
-                (r"\.batch_norm_([12])\.", r".norm\1."),
+                (r"\.conv_([12])\.", r".conv\1.conv."),
+                (r"\.batch_norm_([12])\.", r".conv\1.norm."),
             ],
         )
 
@@ -171,26 +172,11 @@ class FeatureExtractor(nn.Module):
                 for k in range(downsamplings)
             )
         )
-        self.residual = nn.Sequential(*(ResidualBlock(1) for _ in range(6)))
+        self.residual = nn.Sequential(*(DilatedResidual(_WIDTH, 1) for _ in range(6)))
         self.projection = nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1)
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> Float[Tensor, "b f hf wf"]:
         return self.projection(self.residual(self.downsampling(image)))
-
-
-class ResidualBlock(nn.Module):
-    """Two dilated 3x3 convolutions with batch norm, and a skip."""
-
-    def __init__(self, dilation: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(_WIDTH, _WIDTH, 3, padding=dilation, dilation=dilation, bias=False)
-        self.norm1 = nn.BatchNorm2d(_WIDTH)
-        self.conv2 = nn.Conv2d(_WIDTH, _WIDTH, 3, padding=dilation, dilation=dilation, bias=False)
-        self.norm2 = nn.BatchNorm2d(_WIDTH)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        y = F.leaky_relu(self.norm1(self.conv1(x)), 0.2)
-        return F.leaky_relu(self.norm2(self.conv2(y)) + x, 0.2)
 
 
 class CostFilter(nn.Module):
@@ -221,7 +207,7 @@ class Refiner(nn.Module):
     def __init__(self, in_channels: int) -> None:
         super().__init__()
         self.embedding = nn.Conv2d(in_channels + 1, _WIDTH, 3, padding=1)
-        self.residual = nn.Sequential(*(ResidualBlock(dilation) for dilation in (1, 2, 4, 8, 1, 1)))
+        self.residual = nn.Sequential(*(DilatedResidual(_WIDTH, dilation) for dilation in (1, 2, 4, 8, 1, 1)))
         self.projection = nn.Conv2d(_WIDTH, 1, 3, padding=1)
 
     def forward(
