@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from stereopsis.data.files import CalibrationFile, PairFiles
 from stereopsis.io.calibration import read_calibration
 from stereopsis.io.files import read_text
+from stereopsis.io.matrices import read_matrices
 from stereopsis.structures import Calibration
 
 
@@ -21,6 +24,8 @@ def read_pair_calibration(files: PairFiles) -> Calibration | None:
         return read_calibration(given.path, gray=True)
     if given.form == "unrealstereo4k":
         return _unrealstereo4k(given)
+    if given.form == "booster":
+        return _booster(given.path)
     raise ValueError(f"{given.path}: {given.form!r} is no form of calibration")
 
 
@@ -39,8 +44,29 @@ def _unrealstereo4k(file: CalibrationFile) -> Calibration:
     )
 
 
-def _matrices(path: object) -> tuple[np.ndarray, np.ndarray]:
-    lines = read_text(str(path), "a pose").splitlines()
+def _booster(path: Path) -> Calibration:
+    """OpenCV XML with both projections and the baseline in millimetres."""
+    found = read_matrices(path)
+    try:
+        left, right = (
+            found[name].reshape(-1, 4 if found[name].size > 9 else 3) for name in ("proj_matL", "proj_matR")
+        )
+        baseline = float(found["baselineLR"].ravel()[0])
+    except KeyError as error:
+        raise ValueError(
+            f"{path} has no {error.args[0]}: it should have proj_matL and _matR, baselineLR"
+        ) from error
+    return Calibration(
+        focal=float(left[0, 0]),
+        cx=float(left[0, 2]),
+        cy=float(left[1, 2]),
+        doffs=float(right[0, 2] - left[0, 2]),
+        baseline=baseline / 1000,
+    )
+
+
+def _matrices(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    lines = read_text(path, "a pose").splitlines()
     try:
         intrinsics, pose = (np.array(line.split(), float) for line in lines[:2])
         return intrinsics.reshape(3, 3), pose.reshape(3, 4)

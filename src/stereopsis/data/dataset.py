@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 
 from stereopsis.data.calibrations import read_pair_calibration
 from stereopsis.data.decoding import Truth, read_raw_view, read_truth
-from stereopsis.data.files import MapFile, MaskFile, PairFiles
+from stereopsis.data.files import CalibrationFile, MapFile, MaskFile, PairFiles
+from stereopsis.data.rectification import read_scared
 from stereopsis.io.images import read_image, read_stored
 from stereopsis.structures import Calibration, SceneInfo, StereoPair, StereoSample
 
@@ -31,8 +32,8 @@ class StereoDataset(Dataset[StereoSample]):
     """Samples of the pairs listed, opened one at a time; nothing is kept.
 
     A pair without truth gives a sample with `valid` False everywhere. Opening raises ValueError or
-    OSError with one sentence that names the file. Rectified data sets come as they are; where the
-    calibration says `raw`, images and truth are rectified on reading.
+    OSError with one sentence that names the file. Pairs that are not rectified (SCARED's keyframes) are
+    rectified on reading, truth included.
     """
 
     def __init__(self, files: Sequence[PairFiles]) -> None:
@@ -46,24 +47,20 @@ class StereoDataset(Dataset[StereoSample]):
 
     def __getitem__(self, index: int) -> StereoSample:
         files = self.files[index]
-        calibration = read_pair_calibration(files)
-        views = _read_view(files.left), _read_view(files.right)
-        truth = _read_map(files.disparity, calibration)
-        truth_right = _read_map(files.disparity_right, calibration)
-        if files.centre_crop:
-            views, truth, truth_right = _centre_cropped(views, truth, truth_right)
-        pair = _pair(views, files)
-        disparity, valid = _fitting(truth, pair.size, files)
+        pair, truth, truth_right, calibration = _opened(files)
+        disparity, valid = _fitting(truth, pair.size, files.disparity, files)
         occluded = _occlusion(files, calibration, valid)
         for mask in files.unknown:
             valid &= ~_read_mask(mask, pair.size)
-        right = _fitting(truth_right, pair.size, files)[0] if truth_right is not None else None
+        right = None
+        if truth_right is not None:
+            right = torch.from_numpy(_fitting(truth_right, pair.size, files.disparity_right, files)[0])
         return StereoSample(
             pair,
             torch.from_numpy(np.where(valid, disparity, np.float32(0))),
             torch.from_numpy(valid),
             occluded=None if occluded is None else torch.from_numpy(occluded & valid),
-            disparity_right=None if right is None else torch.from_numpy(right),
+            disparity_right=right,
             info=(SceneInfo(files.name, files.dataset, calibration),),
         )
 
@@ -81,6 +78,25 @@ class StereoDataset(Dataset[StereoSample]):
         return Annotations(regions, torch.from_numpy(stored.astype(np.float32)))
 
 
+def _opened(
+    files: PairFiles,
+) -> tuple[StereoPair, Truth | None, Truth | None, Calibration | None]:
+    """The rectified pair, both truths and the calibration."""
+    given = files.calibration
+    if isinstance(given, CalibrationFile) and given.form == "scared":
+        found = read_scared(files, given.path)
+        return found.pair, found.truth, found.truth_right, found.calibration
+    calibration = read_pair_calibration(files)
+    views = _read_view(files.left), _read_view(files.right)
+    truth, truth_right = (
+        None if file is None else read_truth(file, calibration)
+        for file in (files.disparity, files.disparity_right)
+    )
+    if files.centre_crop:
+        views, truth, truth_right = _centre_cropped(views, truth, truth_right)
+    return _pair(views, files), truth, truth_right, calibration
+
+
 def _read_view(path: Path) -> np.ndarray:
     return read_raw_view(path) if path.suffix == ".raw" else read_image(path)
 
@@ -92,28 +108,25 @@ def _pair(views: tuple[np.ndarray, np.ndarray], files: PairFiles) -> StereoPair:
         raise ValueError(f"{files.left} and {files.right}: {error}") from error
 
 
-def _read_map(file: MapFile | None, calibration: Calibration | None) -> Truth | None:
-    return None if file is None else read_truth(file, calibration)
-
-
-def _fitting(truth: Truth | None, size: tuple[int, int], files: PairFiles) -> Truth:
+def _fitting(truth: Truth | None, size: tuple[int, int], file: MapFile | None, files: PairFiles) -> Truth:
     """The truth where it has the images' size (nothing known where there is none)."""
-    if truth is None:
+    if truth is None or file is None:
         return np.zeros(size, np.float32), np.zeros(size, bool)
     if truth[0].shape != size:
-        path = files.disparity.path if files.disparity else files.left
         raise ValueError(
-            f"{path} is {truth[0].shape[1]}x{truth[0].shape[0]}, its image is {size[1]}x{size[0]}: "
-            "truth and images must have the same size"
+            f"{file.path} is {truth[0].shape[1]}x{truth[0].shape[0]}, {files.left.name} is "
+            f"{size[1]}x{size[0]}: truth and images must have the same size"
         )
     return truth
 
 
 def _occlusion(files: PairFiles, calibration: Calibration | None, valid: np.ndarray) -> np.ndarray | None:
-    if files.occluded is not None:
-        return _read_mask(files.occluded, (valid.shape[0], valid.shape[1]))
+    if files.occluded:
+        size = valid.shape[0], valid.shape[1]
+        return np.any([_read_mask(mask, size) for mask in files.occluded], axis=0)
     if files.nonoccluded is not None:
-        return valid & ~_fitting(read_truth(files.nonoccluded, calibration), valid.shape, files)[1]
+        visible = read_truth(files.nonoccluded, calibration)
+        return valid & ~_fitting(visible, (valid.shape[0], valid.shape[1]), files.nonoccluded, files)[1]
     return None
 
 

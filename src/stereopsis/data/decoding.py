@@ -26,7 +26,7 @@ from stereopsis.io.images import read_stored
 from stereopsis.io.pfm import read_pfm
 from stereopsis.structures import Calibration
 
-Truth = tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]
+Truth = tuple[Float32[np.ndarray, "_ _"], Bool[np.ndarray, "_ _"]]
 
 
 def read_truth(file: MapFile, calibration: Calibration | None) -> Truth:

@@ -37,8 +37,8 @@ class Region:
 class CalibrationFile:
     """A calibration to read with the pair: its path and its form.
 
-    form: `auto` (see `stereopsis.io.calibration`), `unrealstereo4k`, `booster`, or `raw`: the pair is
-    not rectified and is to be rectified on reading, truth included.
+    form: `auto` (see `stereopsis.io.calibration`), `kitti-gray`, `unrealstereo4k`, `booster`, or
+    `scared`: the pair is not rectified and is rectified on reading, truth included.
     """
 
     path: Path
@@ -64,7 +64,7 @@ class PairFiles:
     right: Path
     disparity: MapFile | None = None
     disparity_right: MapFile | None = None
-    occluded: MaskFile | None = None
+    occluded: tuple[MaskFile, ...] = ()
     nonoccluded: MapFile | None = None
     unknown: tuple[MaskFile, ...] = ()
     instances: Path | None = None

@@ -27,7 +27,7 @@ def scene_files(path: Path) -> PairFiles | None:
         right=scene.right,
         disparity=_map_file(scene.disparity),
         disparity_right=_map_file(scene.disparity_right),
-        occluded=MaskFile(occlusion.path, occlusion.occluded) if occlusion else None,
+        occluded=(MaskFile(occlusion.path, occlusion.occluded),) if occlusion else (),
         calibration=scene.calibration,
     )
 
