@@ -8,7 +8,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -17,7 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stereopsis.io.atomic import writing
 from stereopsis.training.task import SupervisedTask
-from stereopsis.visual import disparity_picture, error_picture
+from stereopsis.visual import (
+    disparity_picture,
+    error_picture,
+    image_picture,
+    panel,
+    robust_range,
+    titled,
+)
 
 LAST = "last.ckpt"
 
@@ -167,17 +173,17 @@ class Pictures(Callback):
         if not due or not isinstance(pl_module, SupervisedTask) or pl_module.last is None:
             return
         sample, output = pl_module.last
-        truth, disparity = sample.disparity[0].cpu(), output.disparity[0].float().cpu()
-        valid = sample.valid[0].cpu()
-        top = float(truth[valid].max()) if bool(valid.any()) else None
-        rows = [
-            (sample.pair.left[0].permute(1, 2, 0).cpu().numpy() * 255).astype(np.uint8),
-            disparity_picture(disparity, maximum=top),
-            disparity_picture(truth, maximum=top),
-            error_picture(disparity, truth, valid),
-        ]
+        disparity, truth, valid = output.disparity[0].float(), sample.disparity[0], sample.valid[0]
+        limits = robust_range(truth, valid=valid)
+        pictures = panel(
+            [
+                titled(image_picture(sample.pair.left[0]), "left"),
+                titled(disparity_picture(disparity, limits=limits), "prediction"),
+                titled(error_picture(disparity, truth, valid), "error"),
+                titled(disparity_picture(truth, limits=limits, valid=valid), "truth"),
+            ]
+        )
         for logger in trainer.loggers:
             board: Any = logger.experiment
             if hasattr(board, "add_image"):
-                panel = np.concatenate(rows, axis=0)
-                board.add_image("pair", panel, trainer.global_step, dataformats="HWC")
+                board.add_image("pair", pictures, trainer.global_step, dataformats="HWC")

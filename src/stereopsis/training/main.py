@@ -82,7 +82,6 @@ def train(settings: TrainSettings) -> Trained:
         trainer.fit(task, datamodule=data, ckpt_path=resumed, weights_only=True)
     else:
         task.load_state_dict(_read(checkpoint)["state_dict"])
-        trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer_steps = first_step
     metrics = {name: round(float(value), 6) for name, value in trainer.callback_metrics.items()}
     steps = max(first_step, trainer.global_step)
     finished = checkpoints.interrupted is None and not settings.trainer.fast_dev_run
