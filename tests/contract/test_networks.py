@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,23 @@ def _tiny(name: str) -> StereoModel[Any, Any]:
     torch.manual_seed(0)
     model = create(name, **entry(name).tiny)
     assert isinstance(model, StereoModel)
+    model.load_state_dict(_calibrated(name))
     return model.eval()
+
+
+@functools.cache
+def _calibrated(name: str) -> dict[str, torch.Tensor]:
+    """Random weights whose batch norms know their inputs, so that activations neither vanish nor explode."""
+    torch.manual_seed(0)
+    model = create(name, **entry(name).tiny)
+    assert isinstance(model, StereoModel)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d):
+            module.momentum = 1.0
+    pairs = StereoPair.stack([_pair(0), _pair(1)]).map(model.padding.pad)
+    with torch.no_grad():
+        model.train()(pairs.left, pairs.right)
+    return model.state_dict()
 
 
 def _pair(seed: int = 0) -> StereoPair:
