@@ -56,7 +56,7 @@ def evaluate(
     roots: Mapping[str, Path] | None = None,
     journal: Path | None = None,
     observe: Observer | None = None,
-    on_start: Callable[[int], None] | None = None,
+    on_start: Callable[[int, int], None] | None = None,
     limit: int | None = None,
     notes: Sequence[str] = (),
 ) -> Evaluation:
@@ -64,14 +64,16 @@ def evaluate(
 
     name: of the predictor, for the record; roots: folders of data sets by name (else as `locate`
     finds them); journal: a file of finished images, continued where it exists; on_start: told how many
-    images there are; limit: only the first images of each part, said in the notes.
+    images there are and how many of them the journal has; limit: only the first images of each part,
+    said in the notes.
     Raises ValueError or OSError where a data set is not found or the journal belongs to another run.
     """
     work, found_notes = _work(protocol, roots or {}, limit)
-    if on_start is not None:
-        on_start(len(work))
     record = Journal(journal, predictor=name, protocol=protocol)
-    rows = {(row.part, row.name): row for row in record.rows}
+    wanted = {item.key for item in work}
+    rows = {key: row for row in record.rows if (key := (row.part, row.name)) in wanted}
+    if on_start is not None:
+        on_start(len(work), len(rows))
     failures = []
     for item in work:
         if item.key in rows:

@@ -39,7 +39,7 @@ def rows_table(evaluation: Evaluation, *, part: int, columns: Sequence[str] | No
     names = evaluation.columns[part]
     shown = [name for name in names if columns is None or name in columns]
     table = Table(title=f"{evaluation.parts[part]}, image by image")
-    table.add_column("image")
+    table.add_column("image", overflow="fold")
     for name in shown:
         table.add_column(name, justify="right")
     table.add_column("s", justify="right")
