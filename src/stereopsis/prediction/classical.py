@@ -8,6 +8,7 @@ global, chosen once on open scenes of ten data sets, never per scene or per data
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from dataclasses import dataclass
@@ -117,6 +118,10 @@ class SGBM:
             )
             count = min(count, max(_up(width - self.min_disparity), _STEP))
         return count
+
+    def for_width(self, width: int) -> SGBM:
+        """The same with the range that it takes at this width, for parts of such images."""
+        return dataclasses.replace(self, max_disparity=self.min_disparity + self.disparities(width))
 
     def _match(self, left: Tensor, right: Tensor, count: int) -> StereoOutput:
         views = _eight_bit(left), _eight_bit(right)
