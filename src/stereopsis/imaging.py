@@ -271,6 +271,12 @@ class EffectRanges:
     rotation: float = 1.0
     rotation_chance: float = 0.12
 
+    @classmethod
+    def none(cls) -> EffectRanges:
+        """Perfect cameras: nothing ever occurs."""
+        chances = (f.name for f in dataclasses.fields(cls) if f.name.endswith("_chance"))
+        return dataclasses.replace(cls(), **dict.fromkeys(chances, 0.0))
+
 
 def draw_effects(
     rng: np.random.Generator, ranges: EffectRanges, *, width: int

@@ -1,0 +1,94 @@
+"""Named distributions of scenes: each is one frozen set of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from stereopsis.imaging import EffectRanges
+
+Range = tuple[float, float]
+Weights = Mapping[str, float | int]
+
+
+def _weights(**weights: float | int) -> Weights:
+    return MappingProxyType(weights)
+
+
+SHAPES = _weights(
+    box=3, ellipsoid=2, cylinder=2, cone=1, capsule=1.2, rod=2.2, fence=0.8, polygon=1, gear=0.7, leaf=1,
+    letter=0.8, rock=0.9, torus=0.8, blob=0.6, terrain=0.6, panel=1,
+)  # fmt: skip
+PATTERNS = _weights(
+    noise=3, marble=1.2, leaves=3, bricks=1.3, weave=0.8, stripes=0.9, checks=0.5, motif=0.8, glyphs=1.2,
+    cells=1.2, scratches=1, gradient=0.8, plain=1.1,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """What scenes are drawn from. Ranges are log-uniform where they hold sizes, uniform where counts.
+
+    layouts: backgrounds and their weights; focal: widths; baseline: metres; nearest, farthest:
+    disparity of the nearest object and of the background, as shares of the width; doffs_chance:
+    how often principal points differ; objects: how many; shapes, patterns: kinds and their weights;
+    apparent: an object's radius as it appears, as a share of the width; floating: share of objects in
+    the air; stacked: share of the others that lie on an object; texel: pixels that a texel covers;
+    tiles: different textures in a scene; glossy, mirrors, transparent: shares of objects; lamps: lights
+    that cast shadows; effects: what cameras do, strengths and chances.
+    """
+
+    name: str
+    layouts: Weights
+    focal: Range = (0.6, 1.9)
+    baseline: Range = (0.04, 0.4)
+    nearest: Range = (0.04, 0.28)
+    farthest: Range = (0.002, 0.06)
+    doffs_chance: float = 0.15
+    objects: tuple[int, int] = (5, 55)
+    shapes: Weights = field(default_factory=lambda: SHAPES)
+    patterns: Weights = field(default_factory=lambda: PATTERNS)
+    apparent: Range = (0.02, 0.16)
+    floating: float = 0.55
+    stacked: float = 0.3
+    texel: Range = (0.5, 6.0)
+    tiles: tuple[int, int] = (6, 10)
+    glossy: float = 0.3
+    mirrors: float = 0.03
+    transparent: float = 0.03
+    lamps: tuple[int, int] = (1, 2)
+    tilt: float = 0.2
+    effects: EffectRanges = field(default_factory=EffectRanges)
+
+
+GENERAL = Distribution(
+    name="general",
+    layouts=_weights(room=2, ground=2, corridor=1.2, shelves=1.2, planes=2.2, terrain=0.8, tunnel=0.6),
+)
+
+SANITY = Distribution(
+    name="sanity",
+    layouts=_weights(planes=1),
+    objects=(2, 8),
+    shapes=_weights(panel=1),
+    patterns=_weights(noise=2, leaves=2, glyphs=1, cells=1),
+    apparent=(0.08, 0.2),
+    floating=1.0,
+    texel=(1.0, 4.0),
+    glossy=0.0,
+    mirrors=0.0,
+    transparent=0.0,
+    lamps=(0, 0),
+    doffs_chance=0.0,
+    effects=EffectRanges.none(),
+)
+
+DISTRIBUTIONS: Mapping[str, Distribution] = MappingProxyType({d.name: d for d in (GENERAL, SANITY)})
+
+
+def distribution(name: str) -> Distribution:
+    """The distribution of that name; ValueError lists the names there are."""
+    if name not in DISTRIBUTIONS:
+        raise ValueError(f"there is no distribution {name!r}: choose one of {', '.join(DISTRIBUTIONS)}")
+    return DISTRIBUTIONS[name]

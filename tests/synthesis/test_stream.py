@@ -1,0 +1,73 @@
+"""The same (seed, index, size) is the same pair, in any number of workers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from stereopsis.structures import StereoSample
+from stereopsis.synthesis import DISTRIBUTIONS, SyntheticStream
+
+SIZE = (48, 64)
+
+
+def test_a_pair_is_a_function_of_seed_and_index():
+    stream = SyntheticStream(3, "sanity", size=SIZE)
+    first, again = stream[5], SyntheticStream(3, "sanity", size=SIZE)[5]
+    assert torch.equal(first.pair.left, again.pair.left)
+    assert torch.equal(first.disparity, again.disparity)
+    assert first.info[0].name == "sanity-3-000005"
+    assert not torch.equal(first.disparity, stream[6].disparity)
+    assert not torch.equal(first.disparity, SyntheticStream(4, "sanity", size=SIZE)[5].disparity)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_do_not_change_a_byte(workers):
+    stream = SyntheticStream(7, "general", size=SIZE, length=6)
+    loader = DataLoader(stream, batch_size=2, num_workers=workers, collate_fn=StereoSample.stack)
+    index = 0
+    for batch in loader:
+        for item in range(2):
+            alone = stream[index]
+            assert torch.equal(batch.pair.left[item], alone.pair.left)
+            assert torch.equal(batch.pair.right[item], alone.pair.right)
+            assert torch.equal(batch.disparity[item], alone.disparity)
+            index += 1
+    assert index == 6
+
+
+def test_a_sharded_stream_deals_every_index_once():
+    stream = SyntheticStream(1, "sanity", size=SIZE, length=7)
+    loader = DataLoader(stream.sharded(start=2), batch_size=None, num_workers=2)
+    names = sorted(sample.info[0].name for sample in loader)
+    assert names == [f"sanity-1-{index:06d}" for index in range(2, 7)]
+
+
+@pytest.mark.parametrize("kind", sorted(DISTRIBUTIONS))
+def test_every_distribution_gives_pairs_with_their_calibration(kind):
+    sample = SyntheticStream(0, kind, size=SIZE)[0]
+    assert sample.pair.size == SIZE
+    assert sample.pair.left.min() >= 0
+    assert sample.pair.left.max() <= 1
+    calibration = sample.info[0].calibration
+    assert calibration is not None
+    assert calibration.size == SIZE
+    assert sample.valid.float().mean() > 0.5
+
+
+def test_truth_may_be_finer_than_the_images():
+    stream = SyntheticStream(2, "sanity", size=SIZE, truth_size=(192, 256))
+    rendering = stream.rendering(0)
+    assert rendering.left.disparity.shape == (192, 256)
+    assert rendering.sample.disparity.shape == SIZE
+    # A coarse pixel's centre lies between four fine ones: on planes their mean is its disparity.
+    pooled = torch.nn.functional.avg_pool2d(rendering.left.disparity[None], 4)[0] / 4
+    gap = (pooled - rendering.sample.disparity).abs()
+    assert gap.median() < 1e-4
+
+
+def test_an_unknown_distribution_is_named_with_those_there_are():
+    with pytest.raises(ValueError, match="general"):
+        SyntheticStream(0, "marsian")
