@@ -69,8 +69,8 @@ def confidence_of(output: StereoOutput) -> Float[Tensor, "*b h w"] | None:
         return _resized(entropy(output.probabilities), output.disparity)
     if isinstance(output, MixtureOutput):
         pi, mu, b = output.pi, output.mu, output.b
-        if pi is not None and mu is not None and b is not None:
-            return mixture_spread(pi, mu, b)
+        if mu is not None and b is not None:
+            return mixture_spread(torch.ones_like(b[..., 0, :, :]) if pi is None else pi, mu, b)
     if isinstance(output, IterativeOutput):
         steps = output.iterates if output.initial is None else (output.initial, *output.iterates)
         if len(steps) >= 2:

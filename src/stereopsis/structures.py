@@ -372,8 +372,10 @@ class Mixture(TensorRecord):
 class MixtureField(Protocol):
     """A mixture at every point of a pair's left image: what `MixtureOutput.query` asks."""
 
-    max_disparity: float
-    """In pixels of the pair: what the network cannot exceed."""
+    @property
+    def max_disparity(self) -> float:
+        """In pixels of the pair: what the network cannot exceed."""
+        ...
 
     def query(self, positions: Float[Tensor, "*b n 2"], *, scale: float) -> Mixture: ...
 

@@ -4,6 +4,7 @@ Each published network has a module `tests/parity/<folder with - as _>.py` that 
 
     NAMES: dict[str, str]                       fixture variant -> registry name
     def options(meta) -> dict[str, object]      what a user passes to `load` beside the path
+    def architecture(meta) -> dict[str, object] what loading must find by itself (default: nothing)
     def nest(state, meta) -> object             what the published file holds (default: the bare state)
     def arrays(case, predictor) -> dict         every array of the fixture, from our network
     def open_model(case, folder) -> Any         instead of `load`, where that does not take the network
@@ -104,7 +105,8 @@ class Case:
     def state(self) -> dict[str, Tensor]:
         """Deterministic tensors under their published names, in the shapes that this case's options give."""
         found = entry(self.name)
-        own = create(self.name, **self.options).state_dict()
+        told = getattr(self.module, "architecture", lambda _meta: {})(self.meta)
+        own = create(self.name, **{**self.options, **told}).state_dict()
         published = self.variant["state"]
         tags = {key: torch.zeros(()).expand(shape) for key, (shape, _) in published.items()}
         mapped = {id(tensor): key for key, tensor in found.network.from_official(tags).items()}

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +63,25 @@ def write_pfm(path: str | Path, values: Float32[np.ndarray, "h w"]) -> None:
     with writing(path) as temporary, temporary.open("wb") as file:
         file.write(f"Pf\n{width} {height}\n-1.0\n".encode())
         file.write(np.ascontiguousarray(values[::-1], "<f4").tobytes())
+
+
+@contextmanager
+def pfm_in_bands(
+    path: str | Path, height: int, width: int
+) -> Iterator[Callable[[int, Float32[np.ndarray, "rows w"]], None]]:
+    """A PFM of that size, written by `write(first_row, values)` in any order; whole or not at all."""
+    header = f"Pf\n{width} {height}\n-1.0\n".encode()
+
+    with writing(path) as temporary, temporary.open("wb") as file:
+        file.write(header)
+        file.truncate(len(header) + 4 * height * width)
+
+        def write(first: int, values: Float32[np.ndarray, "rows w"]) -> None:
+            below = height - first - len(values)
+            file.seek(len(header) + 4 * width * below)
+            file.write(np.ascontiguousarray(values[::-1], "<f4").tobytes())
+
+        yield write
 
 
 def _scale(token: bytes, path: str | Path) -> float:
