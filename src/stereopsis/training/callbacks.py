@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -184,6 +185,5 @@ class Pictures(Callback):
             ]
         )
         for logger in trainer.loggers:
-            board: Any = logger.experiment
-            if hasattr(board, "add_image"):
-                board.add_image("pair", pictures, trainer.global_step, dataformats="HWC")
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("pair", pictures, trainer.global_step, dataformats="HWC")

@@ -8,7 +8,7 @@ import logging
 import signal
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -96,7 +96,7 @@ def build_task(settings: TrainSettings) -> SupervisedTask:
     torch.manual_seed(settings.trainer.seed)
     model = build_model(settings.model)
     if settings.trainer.sync_batch_norm and torch.cuda.is_available():
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = cast(StereoModel[Any, Any], nn.SyncBatchNorm.convert_sync_batchnorm(model))
     if settings.trainer.compile:
         model.compile(dynamic=False)
     return SupervisedTask(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -60,7 +60,7 @@ class SupervisedTask(LightningModule):
     @property
     def trained_model(self) -> StereoModel[Any, Any]:
         """The weights to validate and to ship."""
-        return self.model if self.averaged is None else self.averaged.module
+        return self.model if self.averaged is None else cast(StereoModel[Any, Any], self.averaged.module)
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.model, self.optimizer_settings)
