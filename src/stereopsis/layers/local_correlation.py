@@ -39,7 +39,7 @@ def sampled_correlation(
     positions: Float[Tensor, "b 2 k h w"],
     *,
     groups: int = 1,
-) -> Float[Tensor, "b groups*k h w"]:
+) -> Float[Tensor, "b taps h w"]:
     """Mean over each group's channels of left features times right ones at `k` positions of each pixel."""
     sampled = sample(right, positions.flatten(2, 3)).unflatten(2, (-1, left.shape[-2]))
     products = left[:, :, None] * sampled
@@ -54,7 +54,7 @@ def windowed_correlation(
     columns: int,
     groups: int = 1,
     replicate: bool = False,
-) -> Float[Tensor, "b groups*rows*columns h w"]:
+) -> Float[Tensor, "b taps h w"]:
     """Mean over each group's channels of left features times right ones in a window, row-major.
 
     Outside the image right features are zero, or their border's with `replicate`. Slices are as quick as
