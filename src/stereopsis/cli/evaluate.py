@@ -156,6 +156,7 @@ def _beside(path: Path | None) -> Path | None:
 
 def _print(evaluation: Evaluation, *, rows: bool) -> None:
     from rich.console import Console
+    from rich.markup import escape
 
     from stereopsis.evaluation.tables import averages_table, rows_table
 
@@ -165,8 +166,9 @@ def _print(evaluation: Evaluation, *, rows: bool) -> None:
             console.print(rows_table(evaluation, part=part, columns=evaluation.columns[part][:5]))
         console.print(averages_table(evaluation, part=part))
     for line in evaluation.description:
-        console.print(line, highlight=False)
+        console.print(escape(line), highlight=False)
     for note in evaluation.notes:
-        console.print(f"[bold]note[/bold]: {note}", highlight=False)
+        console.print(f"[bold]note[/bold]: {escape(note)}", highlight=False)
     for failure in evaluation.failures:
-        console.print(f"[bold red]failed[/bold red] {failure.name}: {failure.reason}", highlight=False)
+        line = escape(f"{failure.name}: {failure.reason}")
+        console.print(f"[bold red]failed[/bold red] {line}", highlight=False)

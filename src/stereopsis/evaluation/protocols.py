@@ -94,7 +94,7 @@ def _columns(
 
 _CONFIDENCE = _columns("ause auroc-3 ece-3")
 _MIDDLEBURY_WEIGHTS = dict[str, float](PianoL=0.5, Playroom=0.5, Playtable=0.5, Shelves=0.5, Vintage=0.5)
-_SCENEFLOW = (*_columns("epe bad-1 bad-3 d1", below=192), *_columns("epe bad-1 bad-3 d1"))
+_SCENEFLOW = (*_columns("epe bad-1 bad-3 d1", below=192.0), *_columns("epe bad-1 bad-3 d1"))
 _BOOSTER = (
     *_columns("bad-2 bad-4 bad-6 bad-8 epe rms"),
     *(Column(metric, f"class-{kind}") for kind in range(4) for metric in ("bad-2", "epe")),
@@ -254,7 +254,7 @@ _PROTOCOLS = (
             Part(
                 dataset="unrealstereo4k",
                 split="test",
-                columns=_columns("epe bad-1 bad-2 bad-3 see edge-epe", above=0, below=256),
+                columns=_columns("epe bad-1 bad-2 bad-3 see edge-epe", above=0.0, below=256.0),
                 averaging="images",
                 pairs=200,
                 scale=0.25,
@@ -319,3 +319,13 @@ def dataset_protocol(dataset: str, split: str) -> Protocol:
         parts=(part,),
         comparable="no published column: pixels with truth, mean over images",
     )
+
+
+def protocol_of(label: str) -> Protocol:
+    """The protocol that a label (`open/1`, `sintel:final/1`) names; ValueError where its version is gone."""
+    name, _, version = label.rpartition("/")
+    dataset, colon, split = name.partition(":")
+    found = dataset_protocol(dataset, split) if colon else protocol(name)
+    if str(found.version) != version:
+        raise ValueError(f"{label} was measured by another version of {name}: here it is {found.label}")
+    return found
