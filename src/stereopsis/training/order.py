@@ -73,7 +73,8 @@ def _permutation(length: int, *seed: int) -> np.ndarray:
 class Counter(Sampler[int]):
     """Items `first`, `first + 1`, ... of every step's global batch that belong to this process.
 
-    A step takes `batch * processes` items in a row; process `rank` takes its `batch` of them.
+    A step takes `batch * processes` items in a row; process `rank` takes its `batch` of them. It has no
+    length: Lightning would take that for an epoch's, and begin again in the middle of a resumed run.
     """
 
     def __init__(self, *, first_step: int, steps: int, batch: int, rank: int = 0, processes: int = 1) -> None:
@@ -88,6 +89,3 @@ class Counter(Sampler[int]):
         for step in range(self.first_step, self.steps):
             start = (step * self.processes + self.rank) * self.batch
             yield from range(start, start + self.batch)
-
-    def __len__(self) -> int:
-        return max(0, self.steps - self.first_step) * self.batch

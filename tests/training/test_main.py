@@ -1,0 +1,187 @@
+"""A training ends in weights, whatever interrupts it on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from stereopsis.io.weights import read_weights
+from stereopsis.losses import SmoothL1Loss
+from stereopsis.prediction.loading import load
+from stereopsis.structures import StereoPair
+from stereopsis.training import main
+from stereopsis.training.callbacks import WholeCheckpoints
+from stereopsis.training.config import TrainSettings
+from stereopsis.training.main import Trained, exit_code, train
+
+Tiny = Callable[..., TrainSettings]
+
+
+def _weights(result: Trained) -> dict[str, Tensor]:
+    assert result.weights is not None
+    return read_weights(result.weights)[0]
+
+
+def _equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
+
+
+class SignalAt:
+    """A loss that sends this process a signal when it is asked for the nth time."""
+
+    def __init__(self, number: int, step: int) -> None:
+        self.loss = SmoothL1Loss()
+        self.number = number
+        self.left = step
+
+    def __call__(self, output: Any, sample: Any) -> Tensor:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+        return self.loss(output, sample)
+
+
+def test_weights_come_with_their_config_data_seed_and_figures(tiny: Tiny) -> None:
+    settings = tiny("trainer.max_steps=2", "trainer.average=0.9")
+    result = train(settings)
+    assert result.weights is not None
+    state, header = read_weights(result.weights)
+    assert header is not None
+    assert header.network == "stereonet"
+    assert header.config["max_disparity"] == 32
+    assert header.training["steps"] == 2
+    assert "folder/truth" in header.provenance
+    assert header.metrics.keys() == {"train/loss", "train/epe"}
+    predictor = load(result.weights)
+    output = predictor(StereoPair(torch.rand(3, 40, 70), torch.rand(3, 40, 70)))
+    assert output.disparity.shape == (40, 70)
+    assert len(state) > 20
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_weights(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    undisturbed = train(tiny("trainer.average=0.9", output="undisturbed"))
+    settings = tiny("trainer.average=0.9", output="stopped")
+    with monkeypatch.context() as patched:
+        patched.setattr(main, "create_loss", lambda *_, **__: SignalAt(number, 5))
+        stopped = train(settings)
+    assert stopped.interrupted == number
+    assert exit_code(stopped) == code
+    assert stopped.steps == 5
+    assert stopped.weights is None
+    assert _equal(_weights(undisturbed), _weights(train(settings)))
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed = train(tiny(output="undisturbed"))
+    settings = tiny(output="full")
+    save = torch.save
+
+    def full(checkpoint: Any, path: Any) -> None:
+        if checkpoint["global_step"] > 3:
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(checkpoint, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("stereopsis.training.callbacks.torch.save", full)
+        with pytest.raises(OSError, match="No space left"):
+            train(settings)
+    output = Path(settings.output)
+    assert [path.name for path in output.glob("*.part*")] == []
+    assert torch.load(output / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert _equal(_weights(undisturbed), _weights(train(settings)))
+
+
+def test_a_finished_run_writes_its_weights_again_and_can_be_extended(tiny: Tiny) -> None:
+    first = _weights(train(tiny("optimizer.schedule=constant", output="run")))
+    (Path(tiny(output="run").output) / "weights.safetensors").unlink()
+    again = train(tiny("optimizer.schedule=constant", output="run"))
+    assert _equal(first, _weights(again))
+    longer = train(tiny("optimizer.schedule=constant", "trainer.max_steps=10", output="run"))
+    assert longer.steps == 10
+    straight = train(tiny("optimizer.schedule=constant", "trainer.max_steps=10", output="straight"))
+    assert _equal(_weights(straight), _weights(longer))
+
+
+def test_an_output_of_another_run_is_not_gone_on_with(tiny: Tiny) -> None:
+    train(tiny("trainer.max_steps=1"))
+    with pytest.raises(ValueError, match=r"optimizer\.lr=0\.001.*now it is 0\.002"):
+        train(tiny("trainer.max_steps=2", "optimizer.lr=2e-3"))
+
+
+def test_a_damaged_checkpoint_is_named(tiny: Tiny) -> None:
+    settings = tiny("trainer.max_steps=1")
+    result = train(settings)
+    result.checkpoint.write_bytes(result.checkpoint.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"last\.ckpt cannot be read"):
+        train(settings)
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_its_batch(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(output: Any, sample: Any) -> Tensor:
+        return output.disparity.sum() * float("nan")
+
+    monkeypatch.setattr(main, "create_loss", lambda *_, **__: broken)
+    settings = tiny()
+    with pytest.raises(ValueError, match=r"nan at step 0: its batch .* saved in") as raised:
+        train(settings)
+    path = Path(settings.output) / "diverged-step-0.pt"
+    assert str(path) in str(raised.value)
+    assert torch.load(path, weights_only=True)["left"].shape == (2, 3, 32, 64)
+
+
+def test_training_begins_from_weights_of_the_same_network_only(tiny: Tiny) -> None:
+    first = train(tiny("trainer.max_steps=1", output="first"))
+    second = tiny("trainer.max_steps=1", "optimizer.lr=0", f"model.weights={first.weights}", output="second")
+    started = train(second)
+    frozen = {k: v for k, v in _weights(first).items() if "running" not in k and "tracked" not in k}
+    assert all(torch.equal(v, _weights(started)[k]) for k, v in frozen.items())
+    with pytest.raises(ValueError, match="holds StereoNet, not fast"):
+        other = dataclasses.replace(second.model, name="fast")
+        train(dataclasses.replace(second, model=other, output=f"{second.output}-other"))
+
+
+def test_validation_measures_held_back_pairs_and_accumulation_counts_optimiser_steps(
+    tiny: Tiny, planes: Path
+) -> None:
+    settings = tiny(
+        "trainer.max_steps=3",
+        "trainer.accumulate=2",
+        "trainer.validate_every=3",
+        f"data.validation=[{{name: folder, split: truth, root: {planes}}}]",
+        "data.validation_count=2",
+        "trainer.pictures_every=2",
+    )
+    result = train(settings)
+    assert result.steps == 3
+    assert result.metrics["validation/epe"] > 0
+    assert list(Path(settings.output).glob("events/*tfevents*"))
+
+
+def test_checkpoints_are_renamed_into_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"a": torch.zeros(2)}, path)
+    before = path.read_bytes()
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stereopsis.training.callbacks.torch.save", dies)
+    with pytest.raises(KeyboardInterrupt):
+        WholeCheckpoints().save_checkpoint({"a": torch.ones(2)}, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
