@@ -156,6 +156,7 @@ def test_journal_of_another_run_is_refused(tmp_path: Path) -> None:
         _evaluate(Offset(1.0), _protocol(Column("rms")), tmp_path / "data", journal)
 
 
+@pytest.mark.slow
 def test_memory_is_flat_over_a_thousand_images(tmp_path: Path) -> None:
     """A thousand images of 300 kB of maps each: kept, they would be 300 MB."""
     write_scene(tmp_path, "a", size=(96, 128))

@@ -7,6 +7,7 @@ be read or predicted is named, the rest is finished, and the evaluation says so.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,9 @@ def _work(protocol: Protocol, roots: Mapping[str, Path], limit: int | None) -> t
         pairs = list_pairs(part.dataset, part.split, root=roots.get(part.dataset))
         without = [files.name for files in pairs if files.disparity is None]
         pairs = [files for files in pairs if files.disparity is not None]
+        twice = [name for name, count in Counter(files.name for files in pairs).items() if count > 1]
+        if twice:
+            raise ValueError(f"{part.label} has several pairs called {twice[0]!r}: names must be unique")
         if not pairs:
             raise ValueError(
                 f"{part.label} has no truth: it can be predicted (stereopsis submit), not measured"
