@@ -66,8 +66,8 @@ def linear_attention(
 
 
 def attention(
-    query: Float[Tensor, "b n c"], key: Float[Tensor, "b m c"], value: Float[Tensor, "b m c"]
-) -> Float[Tensor, "b n c"]:
+    query: Float[Tensor, "b n c"], key: Float[Tensor, "b m c"], value: Float[Tensor, "b m v"]
+) -> Float[Tensor, "b n v"]:
     """Attention of one head, scores divided by the root of the channels."""
     return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
 

@@ -141,7 +141,7 @@ class CREStereo(StereoModel[CREStereoConfig, IterativeOutput]):
         coarse = tuple(_resized(field[:, None], size)[:, 0] * scale for field in kept)
         return IterativeOutput(iterates[-1], iterates=coarse)
 
-    def match(self, left: Image, right: Image, start: Field | None = None) -> Matched:
+    def match(self, left: Image, right: Image, start: Float[Tensor, "b 2 hs ws"] | None = None) -> Matched:
         """left, right: BGR in [-1, 1]; start: the prediction of an earlier pass, whose size it keeps.
 
         In evaluation only the last prediction is made, else one for every iteration.
@@ -232,7 +232,7 @@ class CREStereo(StereoModel[CREStereoConfig, IterativeOutput]):
 
 def _correlated_beside(
     left: Features, right: Features, offsets: Float[Tensor, "b 18 h w"], field: Field, window: tuple[int, int]
-) -> Features:
+) -> Float[Tensor, "b 36 h w"]:
     """Correlation at the window's steps around the field's end, each moved by its learnt offset."""
     steps = window_steps(*window, device=field.device)[:, :, None, None]
     ends = pixel_positions(field) + field
@@ -242,7 +242,7 @@ def _correlated_beside(
 
 def _correlated_here(
     left: Features, right: Features, field: Field, window: tuple[int, int], *, detach: bool
-) -> Features:
+) -> Float[Tensor, "b 36 h w"]:
     """Correlation with the right features, warped by the field, in the window."""
     warped = sample(right, pixel_positions(field) + field)
     warped = warped.detach() if detach else warped
@@ -259,11 +259,11 @@ def _positions(like: Features) -> Float[Tensor, "c h w"]:
     return code.flatten(0, 1).to(like.dtype)
 
 
-def _pooled(x: Features, size: int) -> Features:
+def _pooled(x: Features, size: int) -> Float[Tensor, "b c ho wo"]:
     return x if size == 1 else F.avg_pool2d(x, size)
 
 
-def _handed_over(field: Field, following: Features) -> Float[Tensor, "b 2 hn wn"]:
+def _handed_over(field: Field, following: Float[Tensor, "b c hn wn"]) -> Float[Tensor, "b 2 hn wn"]:
     """A stage's result as the next one's start: resized, in its pixels, and with the other sign."""
     size = (following.shape[-2], following.shape[-1])
     return -size[0] / field.shape[-2] * _aligned(field, size)
@@ -284,7 +284,7 @@ def _resized(x: Features, size: tuple[int, int]) -> Float[Tensor, "b c ho wo"]:
     return F.interpolate(x, size, mode="bilinear", align_corners=False)
 
 
-def _resized_8bit(image: Image, size: tuple[int, int]) -> Image:
+def _resized_8bit(image: Image, size: tuple[int, int]) -> Float[Tensor, "b 3 ho wo"]:
     """OpenCV's bilinear resize of 8-bit images to the last bit, as released evaluation has it.
 
     Weights have 11 bits, and what the vertical sums drop makes the image a quarter of a level darker.

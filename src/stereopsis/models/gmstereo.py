@@ -153,21 +153,23 @@ class GMStereo(StereoModel[GMStereoConfig, IterativeOutput]):
         fields, refined = self.refine(pyramid[-1], transformed, disparity)
         return self._output(predictions + refined, fields)
 
-    def _output(self, predictions: list[Disparity], fields: list[Disparity]) -> IterativeOutput:
+    def _output(self, predictions: list[Tensor], fields: list[Tensor]) -> IterativeOutput:
         last = predictions[-1][:, 0]
         if self.training:
             return IterativeOutput(last, iterates=tuple(p[:, 0] for p in predictions))
         kept = [field[:, 0] for field in fields[-KEPT:]]
         return IterativeOutput(last, iterates=enlarged(kept, self.config.factor))
 
-    def extract(self, images: Float[Tensor, "b2 3 h w"]) -> list[Features]:
+    def extract(self, images: Float[Tensor, "b2 3 h w"]) -> list[Tensor]:
         """Features of both views, at 1/8 and, with two scales, at 1/4."""
         features = self.features(images)
         if self.config.scales == 1:
             return [features]
         return [F.conv2d(features, self.trident, stride=stride, padding=1) for stride in (2, 1)]
 
-    def match(self, features: Features, disparity: Disparity, scale: int) -> tuple[Features, Disparity]:
+    def match(
+        self, features: Float[Tensor, "b2 c h w"], disparity: Disparity, scale: int
+    ) -> tuple[Features, Disparity]:
         """The left view's transformed features, and the disparity after matching around the given one."""
         left, right = features.chunk(2)
         if scale > 0:
@@ -182,8 +184,8 @@ class GMStereo(StereoModel[GMStereoConfig, IterativeOutput]):
         return left, (disparity + found).clamp(min=0)
 
     def refine(
-        self, features: Features, transformed: Features, disparity: Disparity
-    ) -> tuple[list[Disparity], list[Disparity]]:
+        self, features: Float[Tensor, "b2 c h w"], transformed: Features, disparity: Disparity
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """The disparities after each update, and those at full resolution: in evaluation only the last."""
         lookup = WindowLookup(*features.chunk(2), radius=_LOOKUP_RADIUS, storage=self.config.volume)
         hidden, context = self.refinement_context(transformed).split(_CHANNELS, 1)
@@ -244,7 +246,7 @@ class TransformerBlock(nn.Module):
         splits: int,
         row_splits: int,
         mask: Float[Tensor, "windows n n"] | None,
-        row_mask: Float[Tensor, "windows m m"] | None,
+        row_mask: Float[Tensor, "row_windows m m"] | None,
     ) -> Float[Tensor, "b2 h w c"]:
         """views: [left; right]; masks: of the shifted windows, where the block shifts them."""
         others = torch.cat(views.chunk(2)[::-1])
@@ -333,7 +335,7 @@ class WindowLookup:
         )
         self._columns, self._side = columns(left), side
 
-    def __call__(self, disparity: Disparity) -> Features:
+    def __call__(self, disparity: Disparity) -> Float[Tensor, "b taps h w"]:
         position = (self._columns - disparity[:, 0]).repeat_interleave(self._side, 0)
         return self._correlation(position).unflatten(0, (-1, self._side)).flatten(1, 2)
 
