@@ -377,7 +377,7 @@ class MixtureField(Protocol):
         """In pixels of the pair: what the network cannot exceed."""
         ...
 
-    def query(self, positions: Float[Tensor, "*b n 2"], *, scale: float) -> Mixture: ...
+    def query(self, positions: Float[Tensor, "*b n 2"], *, scale: float | int) -> Mixture: ...
 
     def shifted(self, top: float, left: float) -> MixtureField: ...
 
@@ -397,7 +397,7 @@ class MixtureOutput(StereoOutput):
     scale: float = 1.0
     field: MixtureField | None = None
 
-    def query(self, positions: Float[Tensor, "*b n 2"], *, scale: float = 1.0) -> Mixture:
+    def query(self, positions: Float[Tensor, "*b n 2"], *, scale: float | int = 1) -> Mixture:
         """The mixtures at positions (x, y), in pixels of this grid enlarged by `scale`; so are disparities.
 
         Raises ValueError where the output no longer holds its field.

@@ -87,10 +87,10 @@ def _training(case: Case, model: Any) -> dict[str, np.ndarray]:
     output = model(pair.left, pair.right)
     truth = torch.from_numpy(case.expected["gt"])[None]
     loss = SmoothL1Loss(
-        weights=(1, 4, 16, 64),
+        weights=(1.0, 4.0, 16.0, 64.0),
         normalised=True,
-        min_disparity=0,
-        max_disparity=case.meta["config"]["maxdisp"],
+        min_disparity=0.0,
+        max_disparity=float(case.meta["config"]["maxdisp"]),
     )
     stages = {f"pred{6 - i}": stage[0].numpy() for i, stage in enumerate(output.stages)}
     return {

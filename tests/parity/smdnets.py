@@ -86,9 +86,12 @@ def arrays(case: Case, predictor: Any) -> dict[str, np.ndarray]:
     ours = {name: _subsampled(case, name, value) for name, value in ours.items()}
     ours["disparity"] = output.disparity / factor
     ours["sampled"] = given["head"][0][0][:64].T
-    # A predictor without uncertainty of its own also runs the mirrored pair: the first run counts.
-    number = math.prod(case.pair().map(lambda image: model.padding.pad(image[None])).size) * factor**2
-    ours["mlp_output"] = torch.cat(taken["raw"])[: min(number, 200_000) : 97].T
+    raw = torch.cat(taken["raw"])
+    if factor == 1:
+        # A predictor without uncertainty of its own also runs the mirrored pair: the first run counts.
+        number = math.prod(case.pair().map(lambda image: model.padding.pad(image[None])).size)
+        raw = raw[: min(number, 200_000) : 97]
+    ours["mlp_output"] = raw.T
     return {name: tensor.numpy() for name, tensor in ours.items()}
 
 
@@ -124,13 +127,13 @@ def _subsampled(case: Case, name: str, value: Tensor) -> Tensor:
 
 
 def _padded_grid(case: Case, model: Any, factor: int) -> list[Tensor]:
-    """The head's outputs over the padded, enlarged image, row-major."""
+    """The head's outputs at every 97th of the first 200 000 pixels of the padded, enlarged image."""
     pair = case.pair().map(lambda image: model.padding.pad(image[None]))
     field = model.describe(pair.left, pair.right)
     height, width = (factor * side for side in pair.size)
     y, x = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij")
     with tap(model, {"raw": "head"}) as taken:
-        field.query(torch.stack([x, y], -1).flatten(0, 1)[None], scale=factor)
+        field.query(torch.stack([x, y], -1).flatten(0, 1)[None, :200_000:97], scale=factor)
     return taken["raw"]
 
 
@@ -182,10 +185,10 @@ def _metrics(expected: dict[str, np.ndarray]) -> dict[str, Tensor]:
     ours = {
         "epe": epe(disparity, truth, mask),
         "entropy": differential_entropy(given["entropy_pi0"], mu, b),
-        "boundaries_th4": boundaries(truth, threshold=4),
+        "boundaries_th4": boundaries(truth, threshold=4.0),
     }
-    for threshold in (1, 2, 3):
-        ours[f"bad{threshold}"] = 100 * bad(disparity, truth, mask, threshold=threshold)
+    for threshold in (1.0, 2.0, 3.0):
+        ours[f"bad{threshold:.0f}"] = 100 * bad(disparity, truth, mask, threshold=threshold)
     for dilation in (0, 2, 10):
         edges = boundaries(truth, dilation=dilation)
         ours[f"boundaries_dilation{dilation}"] = edges

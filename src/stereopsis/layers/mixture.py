@@ -13,9 +13,9 @@ from stereopsis.structures import Mixture
 
 
 def laplacian(
-    x: Float[Tensor, "*s"], location: Float[Tensor, "*s"], scale: Float[Tensor, "*s"]
-) -> Float[Tensor, "*s"]:
-    """`exp(-|x - location| / scale) / (2 scale)`."""
+    x: Float[Tensor, "*#s"], location: Float[Tensor, "*#s"], scale: Float[Tensor, "*#s"]
+) -> Float[Tensor, "..."]:
+    """`exp(-|x - location| / scale) / (2 scale)`, broadcast."""
     return torch.exp(-(x - location).abs() / scale) / (2 * scale)
 
 
@@ -25,7 +25,7 @@ def first_is_mode(pi: Float[Tensor, "*s"], b: Float[Tensor, "*s 2"]) -> Bool[Ten
 
 
 def negative_log_likelihood(
-    mixture: Mixture, labels: Float[Tensor, "*s"], *, unit: float
+    mixture: Mixture, labels: Float[Tensor, "*s"], *, unit: float | int
 ) -> Float[Tensor, " n"]:
     """Of each label in (0, unit]; the others are left out. `unit`: pixels that stand for 1.
 

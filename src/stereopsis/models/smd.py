@@ -283,7 +283,7 @@ class DisparityField(TensorRecord):
         """The field of the image that begins at this row and column."""
         return dataclasses.replace(self, origin=(self.origin[0] + top, self.origin[1] + left))
 
-    def query(self, positions: Float[Tensor, "*b n 2"], *, scale: float = 1.0) -> Mixture:
+    def query(self, positions: Float[Tensor, "*b n 2"], *, scale: float | int = 1) -> Mixture:
         """Mixtures at positions (x, y), in pixels of the pair enlarged by `scale`; so are the results."""
         leading = positions.shape[:-2]
         maps = [m.reshape(-1, *m.shape[-3:]) for m in self.maps]
@@ -299,7 +299,7 @@ class DisparityField(TensorRecord):
         joined = parts[0] if len(parts) == 1 else _joined(parts)
         return joined.map(lambda tensor: tensor.reshape(*leading, *tensor.shape[1:]))
 
-    def _grid(self, positions: Float[Tensor, "b n 2"], scale: float) -> Float[Tensor, "b n 2"]:
+    def _grid(self, positions: Float[Tensor, "b n 2"], scale: float | int) -> Float[Tensor, "b n 2"]:
         """Positions in [-1, 1] over the padded frame, aligned corners."""
         enlarged = scale / self.image_scale
         size = positions.new_tensor([self.frame[1] * enlarged, self.frame[0] * enlarged])
@@ -316,7 +316,7 @@ class DisparityField(TensorRecord):
         return torch.cat(sampled, 1)[:, :, 0].transpose(1, 2)
 
 
-def _mixture(raw: Float[Tensor, "b n o"], representation: Representation, unit: float) -> Mixture:
+def _mixture(raw: Float[Tensor, "b n o"], representation: Representation, unit: float | int) -> Mixture:
     """The distribution that the head's outputs stand for, in pixels: `unit` of them are 1."""
     values = raw.sigmoid()
     if representation == "standard":

@@ -23,7 +23,7 @@ _BAND = 2**18
 _LARGEST = 32.0
 
 
-def enlarged_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
+def enlarged_size(size: tuple[int, int], factor: float | int) -> tuple[int, int]:
     """(height, width) of an image enlarged by the factor; ValueError where it is not in (0, 32]."""
     if not 0 < factor <= _LARGEST:
         raise ValueError(f"the factor of superresolution must be above 0 and at most 32, it is {factor}")
@@ -31,7 +31,7 @@ def enlarged_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def superresolved(output: StereoOutput, factor: float) -> MixtureOutput:
+def superresolved(output: StereoOutput, factor: float | int) -> MixtureOutput:
     """The output of one pair on a grid `factor` times as fine, all of it in memory.
 
     Raises ValueError where the predictor gives no mixture that can be queried.
@@ -42,7 +42,7 @@ def superresolved(output: StereoOutput, factor: float) -> MixtureOutput:
 
 
 @torch.inference_mode()
-def write_superresolved(path: str | Path, output: StereoOutput, factor: float) -> tuple[int, int]:
+def write_superresolved(path: str | Path, output: StereoOutput, factor: float | int) -> tuple[int, int]:
     """Writes the enlarged disparity of one pair as a PFM, band by band; gives its (height, width).
 
     What is held in memory does not grow with the factor. Raises ValueError where the predictor gives no
@@ -56,7 +56,7 @@ def write_superresolved(path: str | Path, output: StereoOutput, factor: float) -
     return height, width
 
 
-def bands(output: MixtureOutput, factor: float) -> Iterator[tuple[range, MixtureOutput]]:
+def bands(output: MixtureOutput, factor: float | int) -> Iterator[tuple[range, MixtureOutput]]:
     """(rows, what there is in these rows) of the enlarged grid of one pair, top to bottom."""
     height, width = enlarged_size(_size(output), factor)
     step = max(1, _BAND // width)
@@ -65,7 +65,7 @@ def bands(output: MixtureOutput, factor: float) -> Iterator[tuple[range, Mixture
         yield rows, _band(output, factor, rows, width)
 
 
-def _band(output: MixtureOutput, factor: float, rows: range, width: int) -> MixtureOutput:
+def _band(output: MixtureOutput, factor: float | int, rows: range, width: int) -> MixtureOutput:
     mixture = output.query(_positions(rows, width), scale=factor)
     grid = mixture.map(lambda tensor: tensor.unflatten(0, (len(rows), width)))
     band = MixtureOutput(
