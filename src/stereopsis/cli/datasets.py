@@ -1,0 +1,89 @@
+"""`stereopsis datasets`: what data sets there are and where; `check`: whether one's truth is true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+datasets = typer.Typer(invoke_without_command=True)
+
+
+@datasets.callback()
+def list_all(context: typer.Context) -> None:
+    """The data sets that can be read: splits, sizes, licence, link, and where they are on this disk.
+
+    Example: stereopsis datasets
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    from stereopsis.data.sources.registry import dataset_entry, list_datasets, locate
+
+    console = Console(soft_wrap=True)
+    for name in list_datasets():
+        card = dataset_entry(name).card
+        try:
+            where = f"in {locate(name)}"
+        except (ValueError, OSError):
+            where = "not found"
+        console.print(f"[bold]{name}[/bold]  {escape(f'{card.title} ({where})')}", highlight=False)
+        for line in (
+            f"splits: {', '.join(card.splits)}",
+            f"pairs: {card.pairs}; images: {card.image}; on disk: {card.disk}",
+            f"licence: {card.licence}; {card.link}",
+        ):
+            console.print(f"    {escape(line)}", highlight=False)
+
+
+@datasets.command()
+def check(
+    name: Annotated[str, typer.Argument(help="A data set of stereopsis datasets, or DATASET:SPLIT.")],
+    root: Annotated[Path | None, typer.Option("--root", help="Its folder.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="How many pairs, evenly spread.")] = 8,
+    sheet: Annotated[Path | None, typer.Option("--sheet", help="Write a contact sheet here (PNG).")] = None,
+) -> None:
+    """Open samples, move the right image by the truth, say if scale, sign or side is wrong.
+
+    Example: stereopsis datasets check kitti2015 --root kitti/data_scene_flow --sheet kitti.png
+    """
+    from rich.console import Console
+    from rich.markup import escape
+
+    from stereopsis.data.dataset import StereoDataset
+    from stereopsis.data.sources.registry import list_pairs
+    from stereopsis.evaluation.check import AS_GIVEN, check_sample, contact_sheet, verdict
+    from stereopsis.io.images import write_image
+
+    dataset, _, split = name.partition(":")
+    pairs = list_pairs(dataset, split or None, root=root)
+    chosen = pairs[:: max(1, len(pairs) // samples)][:samples]
+    console, checks, opened, broken = Console(), [], [], []
+    for files in chosen:
+        try:
+            sample = StereoDataset([files])[0]
+            found = check_sample(sample)
+        except (ValueError, OSError) as error:
+            broken.append(f"{files.name}: {error}")
+            continue
+        checks.append(found)
+        opened.append(sample)
+        line = (
+            f"{found.name}: {found.size[1]}x{found.size[0]}, truth {100 * found.density:.1f} %, "
+            f"{found.smallest:.2f} to {found.largest:.2f} px, difference {found.differences[AS_GIVEN]:.3f}, "
+            f"with no disparity {found.differences['no disparity']:.3f}"
+        )
+        console.print(escape(line), highlight=False)
+    for line in broken:
+        console.print(f"[bold red]broken[/bold red] {escape(line)}", highlight=False)
+    if sheet is not None and opened:
+        write_image(sheet, contact_sheet(opened))
+    result = verdict(checks)
+    for fault in result.faults:
+        console.print(f"[bold red]wrong[/bold red]: {escape(fault)}", highlight=False)
+    if result.faults or broken:
+        raise typer.Exit(1)
+    console.print(f"{len(checks)} of {len(pairs)} pairs checked: the truth explains the images")
