@@ -15,7 +15,9 @@ from stereopsis.io.weights import WeightsHeader, read_weights
 from stereopsis.models.base import MonoModel, StereoModel, load_strictly, replace_config
 from stereopsis.models.registry import create, entry, list_models, model_from_official
 from stereopsis.prediction.classical import SGBM
+from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.network import NetworkPredictor
+from stereopsis.prediction.runtimes import SUFFIXES
 from stereopsis.structures import Predictor, StereoOutput, StereoPair
 
 DEFAULT = "sgbm"
@@ -48,9 +50,10 @@ def load(model: str | Path, *, weights: str | Path | None = None, **options: Any
     """A predictor: a classical matcher by name, a network by name, or the network that a file holds.
 
     model: a name of `stereopsis models`, or a path to `.safetensors` or a published `.pth`, `.pth.tar`,
-    `.tar`, `.pt`, `.ckpt`, whose architecture is found from its tensors. weights: a file for a network
-    given by name, which it must hold. options: device, precision, batch_size, both (see
-    `NetworkPredictor`), and any field of the network's config (iterations, max_disparity, ...).
+    `.tar`, `.pt`, `.ckpt`, whose architecture is found from its tensors, or to an exported `.onnx` or
+    `.xml`. weights: a file for a network given by name, which it must hold. options: device, precision,
+    batch_size, both, compile (see `NetworkPredictor`), and any field of the network's config (iterations,
+    max_disparity, ...); of an exported file those of `ExportedPredictor`, as its config is fixed.
     Raises ValueError or OSError with what to do.
     """
     name = str(model)
@@ -58,6 +61,8 @@ def load(model: str | Path, *, weights: str | Path | None = None, **options: Any
         if weights is not None:
             raise ValueError(f"{name} has no weights: leave {weights} out")
         return CLASSICAL[name](**options)
+    if Path(name).suffix in SUFFIXES:
+        return _exported(Path(name), weights, options)
     run = {key: options.pop(key) for key in _RUN_OPTIONS if key in options}
     if weights is not None:
         expected = entry(name)
@@ -87,6 +92,18 @@ def _sgbm(**options: Any) -> Predictor:
         if key not in known:
             raise ValueError(f"sgbm has no option {key!r}: its options are {', '.join(sorted(known))}")
     return SGBM(**options)
+
+
+def _exported(path: Path, weights: str | Path | None, options: dict[str, Any]) -> Predictor:
+    if weights is not None:
+        raise ValueError(f"{path} holds its own weights: leave {weights} out")
+    known = ("device", "precision", "threads", "batch_size", "both")
+    for key in options:
+        if key not in known:
+            raise ValueError(
+                f"{path} is exported, its {key} cannot be chosen any more: options are {', '.join(known)}"
+            )
+    return ExportedPredictor(path, **options)
 
 
 CLASSICAL: dict[str, Callable[..., Predictor]] = {"sgbm": _sgbm}

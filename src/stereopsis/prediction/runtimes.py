@@ -1,0 +1,160 @@
+"""Exported files opened by the runtimes that run them: ONNX Runtime (.onnx) and OpenVINO (.xml)."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+import numpy as np
+import torch
+
+from stereopsis.io.files import existing_file
+from stereopsis.prediction.header import (
+    CONFIDENCE,
+    DISPARITY,
+    HEADER_KEY,
+    LEFT,
+    RIGHT,
+    ExportHeader,
+    check_seal,
+)
+
+SUFFIXES = (".onnx", ".xml")
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@runtime_checkable
+class Session(Protocol):
+    """An opened file: its header, the runtime's name, version and arithmetic, and one run."""
+
+    header: ExportHeader
+    runtime: str
+
+    def run(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Disparity and, where the file gives it, confidence, [b h w], of images as the header says."""
+        ...
+
+
+def open_session(
+    path: str | Path, *, device: str = "cpu", precision: Precision = "float32", threads: int | None = None
+) -> Session:
+    """The file opened by its runtime, after its checksum was compared.
+
+    precision: of the arithmetic, as far as the runtime can choose; threads: None takes PyTorch's number.
+    Raises ValueError or OSError with what to do: damaged, not ours, of a newer format, runtime missing.
+    """
+    path = existing_file(path, "an exported")
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path}: exported files end in {' or '.join(SUFFIXES)}")
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}")
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, it is {threads}")
+    check_seal(path)
+    count = torch.get_num_threads() if threads is None else threads
+    if path.suffix == ".onnx":
+        return _OnnxRuntime(path, device=device, precision=precision, threads=count)
+    return _OpenVino(path, device=device, precision=precision, threads=count)
+
+
+def installed(suffix: str) -> bool:
+    """Whether the runtime of files that end so is installed."""
+    return importlib.util.find_spec({".onnx": "onnxruntime", ".xml": "openvino"}[suffix]) is not None
+
+
+def _runtime(module: str, path: Path) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ValueError(
+            f"{path} needs {module}, which is not installed: pip install 'stereopsis[export]'"
+        ) from None
+
+
+class _OnnxRuntime:
+    def __init__(self, path: Path, *, device: str, precision: Precision, threads: int) -> None:
+        onnxruntime = _runtime("onnxruntime", path)
+        if precision != "float32":
+            raise ValueError(
+                f"{path}: ONNX Runtime computes as the file says, precision {precision} cannot be chosen: "
+                f"export to OpenVINO for it"
+            )
+        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(device)
+        available = onnxruntime.get_available_providers()
+        if provider not in available:
+            raise ValueError(
+                f"{path}: this ONNX Runtime cannot run on {device}, it has {', '.join(available)}"
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        # Threads that spin between operators would slow everything else on the machine.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+            text = self._session.get_modelmeta().custom_metadata_map[HEADER_KEY]
+        except Exception as error:  # ONNX Runtime's exceptions share no narrower class
+            raise ValueError(
+                f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open it "
+                f"({_reason(error)}): update onnxruntime, or export again with this version"
+            ) from error
+        self.header = ExportHeader.from_json(text, path)
+        self.runtime = f"ONNX Runtime {onnxruntime.__version__}, {self.header.precision}"
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        values = self._session.run(self._outputs, {LEFT: left, RIGHT: right})
+        found = dict(zip(self._outputs, values, strict=True))
+        return found[DISPARITY], found.get(CONFIDENCE)
+
+
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
+class _OpenVino:
+    def __init__(self, path: Path, *, device: str, precision: Precision, threads: int) -> None:
+        openvino = _runtime("openvino", path)
+        core = openvino.Core()
+        wanted = device.upper()
+        if wanted.partition(".")[0] not in {name.partition(".")[0] for name in core.available_devices}:
+            raise ValueError(
+                f"{path}: OpenVINO cannot run on {device}, it has {', '.join(core.available_devices).lower()}"
+            )
+        settings: dict[str, object] = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if wanted == "CPU":
+            settings["INFERENCE_NUM_THREADS"] = threads
+        try:
+            model = core.read_model(path)
+            text = model.get_rt_info([HEADER_KEY]).astype(str)
+            self.header = ExportHeader.from_json(text, path)
+            compiled = core.compile_model(model, wanted, settings)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{path}: OpenVINO {openvino.get_version()} cannot open it ({_reason(error)}): "
+                f"update openvino, or export again with this version"
+            ) from error
+        self._request = compiled.create_infer_request()
+        self._confident = any(CONFIDENCE in output.get_names() for output in compiled.outputs)
+        version = openvino.get_version().partition("-")[0]
+        self.runtime = f"OpenVINO {version}, {self.header.precision}, computing in {precision}"
+
+    def run(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        self._request.infer({LEFT: left, RIGHT: right})
+        disparity = self._request.get_tensor(DISPARITY).data.copy()
+        return disparity, self._request.get_tensor(CONFIDENCE).data.copy() if self._confident else None
+
+
+def _reason(error: Exception) -> str:
+    """What a runtime complains of, in one line, without its source's addresses."""
+    text = " ".join(str(error).split())
+    told = re.search(
+        r"(Unsupported model IR version|Opset \d+ is|Unsupported IR version)[^.]*(\.[^.]*till opset \d+)?",
+        text,
+    )
+    return (told.group() if told else text.rpartition("FAIL : ")[2])[:240] or type(error).__name__
