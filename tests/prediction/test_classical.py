@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from stereopsis.cli.planes import Plane, planes_sample
+from stereopsis.synthesis.planes import Plane, planes_sample
 from stereopsis.io.disparity import read_disparity
 from stereopsis.prediction.classical import SGBM, RecordedSGBM, fill_background
 from stereopsis.structures import StereoPair, StereoSample, records_equal

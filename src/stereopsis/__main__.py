@@ -1,0 +1,6 @@
+"""`python -m stereopsis`."""
+
+from stereopsis.cli.main import run
+
+if __name__ == "__main__":
+    run()
