@@ -75,7 +75,8 @@ class SequenceLoss(Range):
 
     g is `gamma^(15 / (N - 1))` where `adjusted`, so that recipes carry over between numbers of
     iterations; initial: weight of the smooth L1 of the disparity before the first iteration (IGEV).
-    smooth: smooth L1 of the iterates too.
+    smooth: smooth L1 of the iterates too. Where iterates have vertical displacements, which are truly
+    zero, both components count half.
     """
 
     gamma: float = 0.9
@@ -90,10 +91,10 @@ class SequenceLoss(Range):
         count = len(output.iterates)
         gamma = self.gamma ** (15 / (count - 1)) if self.adjusted and count > 1 else self.gamma
         errors = [_grown(p, sample, False) - sample.disparity for p in output.iterates]
-        terms = [
-            gamma ** (count - 1 - i) * _masked_mean(_smooth_l1(e, 1.0) if self.smooth else e.abs(), mask)
-            for i, e in enumerate(errors)
-        ]
+        sizes = [_smooth_l1(e, 1.0) if self.smooth else e.abs() for e in errors]
+        if output.vertical:
+            sizes = [(size + v.abs()) / 2 for size, v in zip(sizes, output.vertical, strict=True)]
+        terms = [gamma ** (count - 1 - i) * _masked_mean(size, mask) for i, size in enumerate(sizes)]
         total = torch.stack(terms).sum()
         if self.initial and output.initial is not None:
             error = _grown(output.initial, sample, False) - sample.disparity
