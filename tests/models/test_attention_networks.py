@@ -39,7 +39,7 @@ CANCELLED = {
     "gmstereo": ("features.trunk.",),
     "sttr": ("tokenizer.upsamplings.0.bias", "tokenizer.upsamplings.1.bias"),
 }
-"""Biases before a norm that subtracts the mean, or in all scores of a softmax: their gradients are rounding."""
+"""Biases before a norm that subtracts the mean, or in all scores of a softmax: gradients are rounding."""
 
 
 def _model(name: str, **options: object) -> StereoModel:
