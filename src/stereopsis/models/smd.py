@@ -285,19 +285,27 @@ class DisparityField(TensorRecord):
 
     def query(self, positions: Float[Tensor, "*b n 2"], *, scale: float | int = 1) -> Mixture:
         """Mixtures at positions (x, y), in pixels of the pair enlarged by `scale`; so are the results."""
-        leading = positions.shape[:-2]
+        leading = positions.shape[:-1]
         maps = [m.reshape(-1, *m.shape[-3:]) for m in self.maps]
-        grid = self._grid(positions.reshape(-1, *positions.shape[-2:]), scale).to(maps[0].device)
-        unit = scale * self.max_disparity
-        device = next(self.head.parameters()).device
-        parts = []
-        with torch.autocast(device.type, enabled=False), torch.autocast(maps[0].device.type, enabled=False):
-            for start in range(0, max(grid.shape[1], 1), _POINTS):
-                features = self._sampled(maps, grid[:, start : start + _POINTS]).to(device)
-                raw = self.head(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-                parts.append(_mixture(raw, self.representation, unit).to(positions.device))
+        grid = self._grid(positions.reshape(maps[0].shape[0], -1, 2), scale).to(maps[0].device)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.head.training):
+            parts = [
+                self._answer(maps, grid[:, start : start + _POINTS], scale * self.max_disparity)
+                for start in range(0, max(grid.shape[1], 1), _POINTS)
+            ]
         joined = parts[0] if len(parts) == 1 else _joined(parts)
-        return joined.map(lambda tensor: tensor.reshape(*leading, *tensor.shape[1:]))
+        return joined.map(lambda t: t.reshape(*leading, *t.shape[2:]).to(positions.device))
+
+    def _answer(
+        self, maps: list[Float[Tensor, "b _ _ _"]], grid: Float[Tensor, "b n 2"], unit: float | int
+    ) -> Mixture:
+        """In float32, since a disparity in bfloat16 has steps of 1 px."""
+        device = next(self.head.parameters()).device
+        with torch.autocast(device.type, enabled=False), torch.autocast(grid.device.type, enabled=False):
+            features = self._sampled(maps, grid).to(device)
+            raw = self.head(features.flatten(0, 1))
+            raw = raw.view(*features.shape[:2], raw.shape[-1])
+            return _mixture(raw, self.representation, unit)
 
     def _grid(self, positions: Float[Tensor, "b n 2"], scale: float | int) -> Float[Tensor, "b n 2"]:
         """Positions in [-1, 1] over the padded frame, aligned corners."""
