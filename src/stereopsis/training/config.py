@@ -94,7 +94,7 @@ class OptimizerSettings:
     extra_steps: int = 0
     """Of one-cycle: steps of the schedule beyond the last that is trained."""
     rates: dict[str, float] = field(default_factory=dict)
-    """Factors on lr for parameters whose name begins so (0 freezes them)."""
+    """Factors on lr for parameters whose name begins so, `*` standing for anything (0 freezes them)."""
 
 
 @dataclass

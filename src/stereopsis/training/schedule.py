@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
@@ -28,11 +29,11 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
 
 
 def _groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
-    """Parameter groups by the longest matching prefix in `rates`; a rate of 0 freezes."""
+    """Parameter groups by the longest matching prefix in `rates` (`*` stands for anything); 0 freezes."""
     groups: dict[float, list[nn.Parameter]] = {}
     unused = set(settings.rates)
     for name, parameter in model.named_parameters():
-        prefixes = [prefix for prefix in settings.rates if name.startswith(prefix)]
+        prefixes = [prefix for prefix in settings.rates if fnmatchcase(name, f"{prefix}*")]
         unused.difference_update(prefixes)
         factor = settings.rates[max(prefixes, key=len)] if prefixes else 1.0
         if factor == 0:
