@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from stereopsis.layers.convolution import ConvNorm
+from stereopsis.layers.convolution import ConvNorm, normalise_instances_
 from stereopsis.layers.mobilenet import MobileNetV2, mobilenet_rules
 from stereopsis.models.base import rename
 
@@ -73,3 +73,15 @@ def test_folding_the_norm_gives_the_same_values() -> None:
             "none": plain,
         }[block.activation]
         torch.testing.assert_close(block(x), plain, rtol=1e-4, atol=1e-5)
+
+
+def test_instance_norm_in_place_is_instance_norm_in_every_layout() -> None:
+    generator = torch.Generator().manual_seed(4)
+    flat, deep = (
+        torch.randn(2, 5, 40, 30, generator=generator),
+        torch.randn(1, 3, 8, 9, 10, generator=generator),
+    )
+    for x, layout in ((3 * flat + 1, torch.channels_last), (flat, torch.contiguous_format), (deep, None)):
+        given = x.clone() if layout is None else x.clone(memory_format=layout)
+        expected = torch.nn.functional.instance_norm(x.double())
+        torch.testing.assert_close(normalise_instances_(given, 1e-5).double(), expected, rtol=0, atol=5e-6)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 Norm = Literal["batch", "instance", "none"]
 Activation = Literal["relu", "relu6", "leaky", "none"]
 
+_STRIP = 2**20  # values that fit into a processor's cache
+
 
 class ConvNorm(nn.Module):
     """A convolution (2-D or 3-D, transposed or not), its norm, an activation.
@@ -59,7 +61,10 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if isinstance(self.norm, nn.BatchNorm2d | nn.BatchNorm3d) and not self.training:
             return activate(self._folded(x, self.norm), self.activation, self.slope)
-        return activate(self.norm(self.conv(x)), self.activation, self.slope)
+        x = self.conv(x)
+        if isinstance(self.norm, nn.InstanceNorm2d | nn.InstanceNorm3d) and not torch.is_grad_enabled():
+            return activate(normalise_instances_(x, self.norm.eps), self.activation, self.slope)
+        return activate(self.norm(x), self.activation, self.slope)
 
     def _folded(self, x: Tensor, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> Tensor:
         """The convolution with the norm's running statistics and affine map in its weights."""
@@ -92,6 +97,21 @@ def make_norm(norm: Norm, channels: int, dimensions: Literal[2, 3] = 2) -> nn.Mo
     if norm == "instance":
         return nn.InstanceNorm2d(channels) if dimensions == 2 else nn.InstanceNorm3d(channels)
     return nn.Identity()
+
+
+def normalise_instances_(x: Tensor, epsilon: float) -> Tensor:
+    """Instance norm in place, in any memory layout: only for tensors that nobody else holds.
+
+    Large maps are bound by memory: this makes a few passes over one buffer instead of filling another.
+    """
+    if x.dtype != torch.float32 or torch.compiler.is_compiling():
+        return F.instance_norm(x, eps=epsilon)
+    axes = tuple(range(2, x.ndim))
+    x.sub_(x.mean(axes, keepdim=True))
+    strip = max(1, _STRIP // x[:, :, 0].numel())
+    squares = [part.square().sum(axes, keepdim=True) for part in x.split(strip, 2)]
+    variance = torch.stack(squares).sum(0) / x[0, 0].numel()
+    return x.mul_(torch.rsqrt(variance + epsilon))
 
 
 def activate(x: Tensor, activation: Activation, slope: float = 0.01) -> Tensor:

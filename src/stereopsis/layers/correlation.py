@@ -19,6 +19,8 @@ from torch.utils.checkpoint import checkpoint
 Storage = Literal["stored", "recomputed"]
 
 _BLOCK_BYTES = 2**24
+_FAR = 2.0**24
+"""Beyond every column, and a whole number in float32."""
 
 
 class Windows(NamedTuple):
@@ -30,50 +32,41 @@ class Windows(NamedTuple):
 
 
 class Levels:
-    """A pyramid's levels one after the other along one axis, `width >> l` long, and windows into them.
+    """A pyramid's levels, `width >> l` long, one after the other along the last axis, and windows there."""
 
-    axis: of levels and windows in what `windows` returns, 1 or -1 of [b h w].
-    """
-
-    def __init__(
-        self, width: int, levels: int, *, radius: int, axis: Literal[1, -1], device: torch.device
-    ) -> None:
-        self.widths = [width >> level for level in range(levels)]
+    def __init__(self, width: int, levels: int, *, radius: int, device: torch.device) -> None:
+        self.widths = [width // 2**level for level in range(levels)]
         if self.widths[-1] < 1:
             raise ValueError(
                 f"a pyramid of {levels} levels needs a width of {2 ** (levels - 1)}, not {width}"
             )
-        self.radius = radius
-        self.axis = axis
         starts = [sum(self.widths[:level]) for level in range(levels)]
-        self._scale = self._along([0.5**level for level in range(levels)], device, torch.float32)
-        self._last = self._along([w - 1 for w in self.widths], device, torch.long)
-        self._start = self._along(starts, device, torch.long)
-        steps = torch.arange(-radius, radius + 2, device=device)
-        self._steps = steps.view(1, 1, -1, 1, 1) if axis == 1 else steps
-
-    def _along(self, values: list[float] | list[int], device: torch.device, dtype: torch.dtype) -> Tensor:
-        tensor = torch.tensor(values, device=device, dtype=dtype)
-        return tensor.view(1, -1, 1, 1, 1) if self.axis == 1 else tensor.view(-1, 1)
+        self._scale = torch.tensor([[0.5**level] for level in range(levels)], device=device)
+        self._last = _column([w - 1 for w in self.widths], device)
+        self._start = _column(starts, device)
+        self._steps = torch.arange(-radius, radius + 2, device=device)
 
     def windows(self, position: Float[Tensor, "b h w"]) -> Windows:
-        """The windows around a position in pixels of the finest level; axes (level, step) beside [b h w]."""
-        position = position[:, None, None] if self.axis == 1 else position[..., None, None]
-        scaled = position * self._scale
+        """The windows around a position in pixels of the finest level: [b h w level step]."""
+        scaled = position[..., None, None] * self._scale
         whole = scaled.floor()
-        reach = float(max(self.widths) + 2 * self.radius + 2)
-        index = whole.nan_to_num(reach).clamp(-reach, reach).long() + self._steps
-        inside = (index >= 0) & (index <= self._last)
-        index = torch.minimum(index.clamp(min=0), self._last) + self._start
-        return Windows(index, inside, scaled - whole)
+        near = whole.nan_to_num(_FAR).clamp(-_FAR, _FAR)
+        cells = near.long() + self._steps
+        inside = (cells >= 0) & (cells <= self._last)
+        cells = torch.minimum(cells.clamp(min=0), self._last) + self._start
+        return Windows(cells, inside, scaled - whole)
 
 
-def blend(samples: Tensor, windows: Windows, *, axis: int) -> Tensor:
-    """Linear interpolation between neighbouring samples along `axis`, zero outside: one value less."""
-    samples = samples * windows.inside.to(samples.dtype)
-    count = samples.shape[axis] - 1
-    first, second = samples.narrow(axis, 0, count), samples.narrow(axis, 1, count)
-    return first + windows.fraction * (second - first)
+def _column(values: list[int], device: torch.device) -> Int[Tensor, "l 1"]:
+    """One by one, as in an export of any size a width is a symbol, which `torch.tensor` would freeze."""
+    return torch.cat([torch.full((1, 1), value, device=device) for value in values])
+
+
+def blend(samples: Tensor, inside: Tensor, fraction: Tensor) -> Tensor:
+    """Linear interpolation between neighbours along the last axis, zero outside: one value less."""
+    samples = samples * inside.to(samples.dtype)
+    first, second = samples[..., :-1], samples[..., 1:]
+    return first + fraction * (second - first)
 
 
 def pooled_levels(x: Float[Tensor, "b c h w"], levels: int) -> Float[Tensor, "b c h wl"]:
@@ -102,7 +95,7 @@ class RowCorrelation:
         storage: Storage = "stored",
     ) -> None:
         width = left.shape[-1]
-        self._levels = Levels(width, levels, radius=radius, axis=-1, device=left.device)
+        self._levels = Levels(width, levels, radius=radius, device=left.device)
         with torch.autocast(left.device.type, enabled=False):
             self._left = (left.float() * scale).permute(0, 2, 3, 1)
             self._right = pooled_levels(right.float(), levels).permute(0, 2, 1, 3)
@@ -137,7 +130,7 @@ def _multiply_and_look_up(left: Tensor, right: Tensor, windows: Windows) -> Tens
 
 def _look_up(volume: Float[Tensor, "b h w wl"], windows: Windows) -> Float[Tensor, "b h w k"]:
     samples = volume.gather(-1, windows.cells.flatten(-2)).view(windows.cells.shape)
-    return blend(samples, windows, axis=-1).flatten(-2)
+    return blend(samples, windows.inside, windows.fraction).flatten(-2)
 
 
 def columns(like: Float[Tensor, "b c h w"]) -> Float[Tensor, "1 1 w"]:

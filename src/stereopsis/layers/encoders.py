@@ -39,7 +39,9 @@ class ResidualBlock(nn.Module):
             )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b co ho wo"]:
-        return activate(self.second(self.first(x)) + self.shortcut(x), "relu")
+        branch, shortcut = self.second(self.first(x)), self.shortcut(x)
+        total = branch + shortcut if torch.is_grad_enabled() else branch.add_(shortcut)
+        return activate(total, "relu")
 
 
 class ResidualTrunk(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stereopsis.layers.convolution import ConvNorm
+from stereopsis.layers.convolution import ConvNorm, channels_innermost
 from stereopsis.layers.cost_volume import groupwise_correlation_volume
 from stereopsis.layers.hourglass import AttendedStem, GuidedHourglass, attention_rules, hourglass_rules
 from stereopsis.layers.mobilenet import Rules
@@ -36,12 +36,13 @@ class MatchingFeatures(nn.Sequential):
 class GeometryEncoder(nn.Module):
     """Images in [-1, 1] to a group-wise correlation volume, aggregated, and the disparity regressed from it.
 
-    stem: whether an attended convolution precedes the hourglass (IGEV-Stereo) or not (RT-IGEV++).
+    stem: whether an attended convolution precedes the hourglass (IGEV-Stereo) or not (RT-IGEV++);
+    features: whether it extracts them itself, else only `encode` serves.
     """
 
-    def __init__(self, *, stem: bool) -> None:
+    def __init__(self, *, stem: bool, features: bool = True) -> None:
         super().__init__()
-        self.features = StemmedFeatures(norm="instance")
+        self.features = StemmedFeatures(norm="instance") if features else None
         self.match = MatchingFeatures()
         self.stem = AttendedStem(8, 8, norm="batch") if stem else None
         self.aggregate = GuidedHourglass(8, 8, bottom=48, norm="batch")
@@ -51,10 +52,19 @@ class GeometryEncoder(nn.Module):
         self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"], *, levels: int
     ) -> GeometryEncoding:
         """levels: disparities at 1/4, a multiple of 8."""
+        if self.features is None:
+            raise ValueError("this geometry encoder has no features of its own: use encode")
         both = self.features(torch.cat([left, right]))
-        left_features, right_features = self.match(both.scale4).chunk(2)
-        maps = both.first(len(left))
+        return self.encode(both.first(len(left)), both.scale4, levels=levels)
+
+    def encode(
+        self, maps: StemmedMaps, features: Float[Tensor, "b2 96 h w"], *, levels: int
+    ) -> GeometryEncoding:
+        """maps: of the left images; features: those at 1/4 of the left, then of the right images."""
+        left_features, right_features = self.match(features).chunk(2)
         volume = groupwise_correlation_volume(left_features, right_features, levels, groups=8)
+        if not self.training:
+            volume = channels_innermost(volume)
         if self.stem is not None:
             volume = self.stem(volume, maps.scale4)
         volume = self.aggregate(volume, maps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,23 +10,31 @@ from stereopsis.layers.correlation import Levels, RowCorrelation, Storage, blend
 
 
 class GeometryPyramid:
-    """A volume over disparity and its means of 2, 4, ... neighbours, looked up around a disparity."""
+    """A volume over disparity and its means of 2, 4, ... neighbours, looked up around a disparity.
+
+    It is kept with disparity innermost, so that a window is read from one place in memory.
+    """
 
     def __init__(self, volume: Float[Tensor, "b g d h w"], *, levels: int, radius: int) -> None:
-        pyramid = [volume.float()]
+        pyramid = [volume.float().permute(0, 3, 4, 1, 2)]
         for _ in range(levels - 1):
-            pyramid.append(F.avg_pool3d(pyramid[-1], (2, 1, 1)))
-        self.volume = torch.cat(pyramid, 2) if levels > 1 else pyramid[0]
-        self._levels = Levels(volume.shape[2], levels, radius=radius, axis=1, device=volume.device)
+            finer = pyramid[-1]
+            even = finer[..., : finer.shape[-1] // 2 * 2]
+            pyramid.append((even[..., ::2] + even[..., 1::2]) / 2)
+        self.volume = torch.cat(pyramid, -1) if levels > 1 else pyramid[0].contiguous()
+        self._levels = Levels(volume.shape[2], levels, radius=radius, device=volume.device)
 
-    def __call__(self, disparity: Float[Tensor, "b h w"]) -> Float[Tensor, "b l k h w"]:
-        """Per level, the volume's channels times the 2r + 1 positions `disparity / 2^l + k`, zero outside."""
+    def __call__(self, disparity: Float[Tensor, "b h w"]) -> Float[Tensor, "b k h w"]:
+        """Level by level and channel by channel the positions `disparity / 2^l + k`, zero outside."""
+        return self.sample(disparity).flatten(-2).permute(0, 3, 1, 2)
+
+    def sample(self, disparity: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w l k"]:
+        """The same with levels apart."""
         windows = self._levels.windows(disparity)
-        batch, groups = self.volume.shape[:2]
-        flat = windows.cells.flatten(1, 2)[:, None].expand(-1, groups, -1, -1, -1)
-        samples = self.volume.gather(2, flat).view(batch, groups, *windows.cells.shape[1:])
-        windows = windows._replace(inside=windows.inside[:, None], fraction=windows.fraction[:, None])
-        return blend(samples, windows, axis=3).transpose(1, 2).flatten(2, 3)
+        cells = windows.cells.flatten(-2).unsqueeze(-2).expand(*self.volume.shape[:-1], -1)
+        samples = self.volume.gather(-1, cells).unflatten(-1, windows.cells.shape[-2:])
+        values = blend(samples, windows.inside.unsqueeze(-3), windows.fraction.unsqueeze(-3))
+        return values.transpose(-3, -2).flatten(-2)
 
 
 class CombinedGeometry:
@@ -53,6 +60,7 @@ class CombinedGeometry:
         self._levels = levels
 
     def __call__(self, disparity: Float[Tensor, "b h w"]) -> Float[Tensor, "b k h w"]:
-        geometry = self.geometry(disparity)
-        correlation = self.correlation(self._columns - disparity).unflatten(1, (self._levels, -1))
-        return torch.cat([geometry, correlation], 2).flatten(1, 2)
+        geometry = self.geometry.sample(disparity)
+        correlation = self.correlation(self._columns - disparity).permute(0, 2, 3, 1)
+        correlation = correlation.unflatten(-1, (self._levels, -1))
+        return torch.cat([geometry, correlation], -1).flatten(-2).permute(0, 3, 1, 2)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from stereopsis.layers.convolution import channels_innermost
 from stereopsis.structures import IterativeOutput
 
 KEPT = 4
@@ -47,6 +48,17 @@ def refine(
     if training:
         return IterativeOutput(fields[-1], iterates=tuple(fields))
     return IterativeOutput(upsample(field, states[0]), iterates=enlarged(fields[-KEPT:], factor))
+
+
+def normalised(image: Float[Tensor, "b 3 h w"], *, training: bool) -> Float[Tensor, "b 3 h w"]:
+    """An image in [0, 1] to [-1, 1], in evaluation laid out as convolutions like it best."""
+    image = 2 * image - 1
+    return image if training else channels_innermost(image)
+
+
+def as_map(*fields: Float[Tensor, "b h w"]) -> Float[Tensor, "b c h w"]:
+    """Fields as channels, which lie innermost in memory (with one channel that is a matter of strides)."""
+    return torch.stack(fields, -1).permute(0, 3, 1, 2)
 
 
 def starting_field(

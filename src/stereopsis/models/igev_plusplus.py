@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stereopsis.layers.convolution import ConvNorm, freeze_batch_norm_2d
+from stereopsis.layers.convolution import ConvNorm, channels_innermost, freeze_batch_norm_2d
 from stereopsis.layers.correlation import RowCorrelation, Storage, columns
 from stereopsis.layers.cost_volume import groupwise_correlation_volume
 from stereopsis.layers.encoders import ContextEncoder, encoder_rules, without_shortcut_aliases
@@ -42,7 +42,7 @@ from stereopsis.layers.geometry_encoder import (
 )
 from stereopsis.layers.geometry_volume import GeometryPyramid
 from stereopsis.layers.hourglass import AttendedStem, GuidedHourglass, attention_rules, hourglass_rules
-from stereopsis.layers.iteration import States, refine, starting_field
+from stereopsis.layers.iteration import States, as_map, normalised, refine, starting_field
 from stereopsis.layers.mobilenet import Rules
 from stereopsis.layers.recurrent import ConvGRU, DeltaHead, MotionEncoder, MultilevelGRU, join_gates
 from stereopsis.layers.stemmed_features import StemmedFeatures, StemmedMaps, stemmed_rules
@@ -162,14 +162,15 @@ class RtIgevPlusPlus(StereoModel[RtIgevPlusPlusConfig, IterativeOutput]):
     ) -> IterativeOutput:
         """initial: a disparity to start from, in pixels, not finite where unknown; else the regressed one."""
         c = self.config
-        encoding = self.geometry(2 * left - 1, 2 * right - 1, levels=c.max_disparity // 4)
+        left, right = (normalised(image, training=self.training) for image in (left, right))
+        encoding = self.geometry(left, right, levels=c.max_disparity // 4)
         maps = encoding.maps
         lookup = GeometryPyramid(encoding.volume, levels=c.lookup_levels, radius=c.lookup_radius)
         hidden = torch.tanh(self.hidden(maps.scale4))
         context = self.context_gates(self.context(maps.scale4))
 
         def step(states: States, field: Tensor) -> tuple[States, Tensor]:
-            motion = self.motion(lookup(field).flatten(1, 2), field[:, None])
+            motion = self.motion(lookup(field), as_map(field))
             state = self.update(states[0], context, [motion])
             return [state], self.delta_head(state)[:, 0]
 
@@ -252,7 +253,10 @@ class RangeEncoder(nn.Module):
         """samples: levels of each volume, a multiple of 8. Ranges from short to long."""
         ranges = []
         for index, interval in enumerate(self.intervals):
-            volume = self.stems[index](self.volume(left, right, index, samples), maps.scale4)
+            volume = self.volume(left, right, index, samples)
+            if not self.training:
+                volume = channels_innermost(volume)
+            volume = self.stems[index](volume, maps.scale4)
             volume = self.aggregate[index](volume, maps)
             ranges.append(Range(volume, regress(self.classify(volume), interval=interval)))
         return ranges
@@ -325,7 +329,7 @@ class IgevPlusPlus(StereoModel[IgevPlusPlusConfig, IterativeOutput]):
     ) -> IterativeOutput:
         """initial: a disparity to start from, in pixels, not finite where unknown; else the short range's."""
         c = self.config
-        left, right = 2 * left - 1, 2 * right - 1
+        left, right = (normalised(image, training=self.training) for image in (left, right))
         both = self.features(torch.cat([left, right]))
         left_features, right_features = self.match(both.scale4).chunk(2)
         maps = both.first(len(left))
@@ -340,7 +344,7 @@ class IgevPlusPlus(StereoModel[IgevPlusPlusConfig, IterativeOutput]):
             geometry, correlation = lookup(field)
             encoded = torch.stack([f(g) for f, g in zip(self.geometry_features, geometry, strict=True)], 1)
             merged = (weights.unsqueeze(2) * encoded).sum(1)
-            motion = self.motion(torch.cat([merged, correlation], 1), field[:, None])
+            motion = self.motion(torch.cat([merged, correlation], 1), as_map(field))
             states = self.update(states, contexts, motion)
             return states, self.delta_head(states[0])[:, 0]
 
@@ -427,9 +431,9 @@ class _RangeLookup:
 
     def __call__(self, disparity: Float[Tensor, "b h w"]) -> tuple[list[Tensor], Tensor]:
         """(per range the volume's values, the correlations), channels as published."""
-        geometry = [self._short(disparity).flatten(1, 2)]
+        geometry = [self._short(disparity)]
         for volume, interval in zip(self._longer, RangeEncoder.intervals[1:], strict=True):
-            geometry.append(volume(disparity / interval).flatten(1, 2))
+            geometry.append(volume(disparity / interval))
         return geometry, self._correlation(self._columns - disparity)
 
 

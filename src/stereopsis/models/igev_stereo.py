@@ -29,7 +29,7 @@ from stereopsis.layers.correlation import Storage
 from stereopsis.layers.encoders import ContextEncoder, encoder_rules, without_shortcut_aliases
 from stereopsis.layers.geometry_encoder import GeometryEncoder, geometry_encoder_rules
 from stereopsis.layers.geometry_volume import CombinedGeometry
-from stereopsis.layers.iteration import States, refine, starting_field
+from stereopsis.layers.iteration import States, as_map, normalised, refine, starting_field
 from stereopsis.layers.recurrent import ConvGRU, DeltaHead, MotionEncoder, MultilevelGRU, join_gates
 from stereopsis.layers.superpixels import (
     ImageSuperpixels,
@@ -116,7 +116,7 @@ class IgevStereo(StereoModel[IgevStereoConfig, IterativeOutput]):
     ) -> IterativeOutput:
         """initial: a disparity to start from, in pixels, not finite where unknown; else the regressed one."""
         c = self.config
-        left, right = 2 * left - 1, 2 * right - 1
+        left, right = (normalised(image, training=self.training) for image in (left, right))
         encoding = self.geometry(left, right, levels=c.max_disparity // 4)
         maps = encoding.maps
         lookup = CombinedGeometry(
@@ -131,7 +131,7 @@ class IgevStereo(StereoModel[IgevStereoConfig, IterativeOutput]):
         contexts = [gates(x) for gates, x in zip(self.context_gates, context, strict=True)]
 
         def step(states: States, field: Tensor) -> tuple[States, Tensor]:
-            motion = self.motion(lookup(field), field[:, None])
+            motion = self.motion(lookup(field), as_map(field))
             states = self.update(states, contexts, motion)
             return states, self.delta_head(states[0])[:, 0]
 

@@ -36,7 +36,7 @@ from stereopsis.layers.encoders import (
     residual_rules,
     without_shortcut_aliases,
 )
-from stereopsis.layers.iteration import States, refine, starting_field
+from stereopsis.layers.iteration import States, as_map, normalised, refine, starting_field
 from stereopsis.layers.recurrent import ConvGRU, DeltaHead, MotionEncoder, MultilevelGRU, join_gates
 from stereopsis.layers.upsampling import convex_upsample
 from stereopsis.models.base import Padding, StateDict, StereoModel, rename
@@ -137,7 +137,8 @@ class RaftStereo(StereoModel[RaftStereoConfig, IterativeOutput]):
     ) -> IterativeOutput:
         """initial: a disparity to start from, in pixels, not finite where unknown; else zero everywhere."""
         c = self.config
-        left_features, right_features, (hidden, context) = self.encode(2 * left - 1, 2 * right - 1)
+        left, right = (normalised(image, training=self.training) for image in (left, right))
+        left_features, right_features, (hidden, context) = self.encode(left, right)
         lookup = RowCorrelation(
             left_features,
             right_features,
@@ -153,8 +154,11 @@ class RaftStereo(StereoModel[RaftStereoConfig, IterativeOutput]):
             if c.slow_fast:
                 for finest in reversed(range(1, c.levels)):
                     states = self.update(states, contexts, finest=finest)
-            flow = torch.stack([-disparity, torch.zeros_like(disparity)], 1)
-            states = self.update(states, contexts, self.motion(lookup(x - disparity), flow))
+            states = self.update(
+                states,
+                contexts,
+                self.motion(lookup(x - disparity), as_map(-disparity, torch.zeros_like(disparity))),
+            )
             return states, -self.flow_head(states[0])[:, 0]
 
         nothing = torch.zeros_like(x).expand(len(left), left_features.shape[-2], -1)

@@ -36,7 +36,7 @@ from stereopsis.layers.encoders import (
 )
 from stereopsis.layers.geometry_encoder import GeometryEncoder, geometry_encoder_rules
 from stereopsis.layers.geometry_volume import CombinedGeometry
-from stereopsis.layers.iteration import States, refine, starting_field
+from stereopsis.layers.iteration import States, as_map, normalised, refine, starting_field
 from stereopsis.layers.mobilenet import Rules
 from stereopsis.layers.recurrent import (
     DeltaHead,
@@ -181,7 +181,7 @@ class SelectiveRaft(StereoModel[SelectiveRaftConfig, IterativeOutput]):
     ) -> IterativeOutput:
         """initial: a disparity to start from, in pixels, not finite where unknown; else zero everywhere."""
         c = self.config
-        left, right = 2 * left - 1, 2 * right - 1
+        left, right = (normalised(image, training=self.training) for image in (left, right))
         left_features, right_features = self.features(left), self.features(right)
         lookup = RowCorrelation(
             left_features,
@@ -196,7 +196,7 @@ class SelectiveRaft(StereoModel[SelectiveRaftConfig, IterativeOutput]):
         x = columns(left_features)
 
         def step(states: States, disparity: Tensor) -> tuple[States, Tensor]:
-            motion = self.motion(lookup(x - disparity), -disparity[:, None])
+            motion = self.motion(lookup(x - disparity), as_map(-disparity))
             states = self.update(states, contexts, motion)
             return states, -self.delta_head(states[0])[:, 0]
 
@@ -276,7 +276,7 @@ class SelectiveIgev(StereoModel[SelectiveIgevConfig, IterativeOutput]):
     ) -> IterativeOutput:
         """initial: a disparity to start from, in pixels, not finite where unknown; else the regressed one."""
         c = self.config
-        left, right = 2 * left - 1, 2 * right - 1
+        left, right = (normalised(image, training=self.training) for image in (left, right))
         encoding = self.geometry(left, right, levels=c.max_disparity // 4)
         maps = encoding.maps
         lookup = CombinedGeometry(
@@ -291,7 +291,7 @@ class SelectiveIgev(StereoModel[SelectiveIgevConfig, IterativeOutput]):
         contexts = self.update.prepare(context)
 
         def step(states: States, field: Tensor) -> tuple[States, Tensor]:
-            motion = self.motion(lookup(field), field[:, None])
+            motion = self.motion(lookup(field), as_map(field))
             states = self.update(states, contexts, motion)
             return states, self.delta_head(states[0])[:, 0]
 
