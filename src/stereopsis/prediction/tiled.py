@@ -42,13 +42,14 @@ class Tiled:
     """A predictor that never sees more than about `pixels` pixels at once.
 
     overlap: pixels on each side over which neighbours are blended. The predictor finds disparities from 0
-    on (`Shifted` makes it so). A pair that fits goes through whole. Right disparity is left out: wrap in
-    `Mirrored` for it.
+    on (`Shifted` makes it so). coarse: what predicts the smaller pair, None: the predictor. A pair that
+    fits goes through whole. Right disparity is left out: wrap in `Mirrored` for it.
     """
 
     predictor: Predictor
     pixels: int
     overlap: int = 64
+    coarse: Predictor | None = None
 
     def __post_init__(self) -> None:
         if self.pixels < _SMALLEST_WINDOW:
@@ -90,7 +91,7 @@ class Tiled:
         """The windows of one pair, each with the offset that the coarse pass gives it."""
         height, width = pair.size
         scale = min(1.0, 0.98 * math.sqrt(min(_COARSE_PIXELS, self.pixels) / (height * width)))
-        coarse = Rescaled(self.predictor, scale)(pair).disparity
+        coarse = Rescaled(self.coarse or self.predictor, scale)(pair).disparity
         slack = math.ceil(_SLACK / scale)
         known = coarse[coarse.isfinite()]
         span = float(known.max() - known.min()) if known.numel() else 0.0

@@ -1,0 +1,174 @@
+"""What `predict` leaves on disk for one pair, and what it says of it."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from stereopsis.geometry import depth_edges, in_range, points
+from stereopsis.io.arrays import write_npy
+from stereopsis.io.disparity import write_disparity
+from stereopsis.io.images import write_image
+from stereopsis.io.points import write_ply
+from stereopsis.structures import Calibration, StereoOutput, StereoPair
+from stereopsis.visual import confidence_picture, disparity_picture, image_picture
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of one pair: shares and ranges between the 1st and 99th percentile; depth in metres."""
+
+    name: str
+    size: str
+    seconds: float
+    disparity: tuple[float, float] | None
+    confidence: float
+    depth: tuple[float, float] | None
+    points: int | None
+    folder: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloud:
+    """Which pixels become points: trusted at least so much, in this range (metres), away from depth edges."""
+
+    min_confidence: float = 0.3
+    near: float = 0.0
+    far: float = math.inf
+
+    def keeps(self, output: StereoOutput, depth: Float[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
+        kept = in_range(depth, near=self.near, far=self.far) & ~depth_edges(output.disparity)
+        return kept if output.confidence is None else kept & (output.confidence >= self.min_confidence)
+
+
+def check_folder(folder: Path) -> None:
+    """Fails before any work where results cannot be written there later."""
+    for part in (folder, *folder.parents):
+        if part.exists():
+            if not part.is_dir():
+                raise ValueError(f"{part} is a file: name a folder for the results with --output")
+            if not os.access(part, os.W_OK | os.X_OK):
+                raise PermissionError(f"{part} cannot be written: name another folder with --output")
+            return
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(f"{folder} cannot be made ({reason}): name another folder with --output") from error
+
+
+def write_outputs(
+    folder: Path,
+    pair: StereoPair,
+    output: StereoOutput,
+    *,
+    calibration: Calibration | None = None,
+    both: bool = False,
+    cloud: Cloud | None = None,
+    limits: tuple[float, float] | None = None,
+) -> tuple[tuple[str, ...], int | None]:
+    """Writes every file of one pair, each whole or not at all; gives their names and the number of points.
+
+    limits: disparities at the ends of the colour map, None: the picture's own.
+    """
+    make_folder(folder)
+    files = ["disparity.pfm", "disparity.png", "confidence.png"]
+    _write_view(folder, "disparity", output.disparity, limits)
+    confidence = torch.ones_like(output.disparity) if output.confidence is None else output.confidence
+    write_image(folder / "confidence.png", confidence_picture(confidence)[..., 0])
+    if both and output.right_disparity is not None:
+        _write_view(folder, "disparity_right", output.right_disparity, limits)
+        files += ["disparity_right.pfm", "disparity_right.png"]
+    if both and output.occluded is not None:
+        write_image(folder / "occluded.png", output.occluded.numpy().astype(np.uint8) * 255)
+        files.append("occluded.png")
+    if calibration is None:
+        return tuple(files), None
+    count = _write_metric(folder, pair, output, calibration, cloud or Cloud())
+    return (*files, "depth.npy", "depth.png", "cloud.ply"), count
+
+
+def _write_view(
+    folder: Path, name: str, disparity: Float[Tensor, "h w"], limits: tuple[float, float] | None
+) -> None:
+    write_disparity(folder / f"{name}.pfm", disparity.numpy())
+    write_image(folder / f"{name}.png", disparity_picture(disparity, limits=limits))
+
+
+def _write_metric(
+    folder: Path, pair: StereoPair, output: StereoOutput, calibration: Calibration, cloud: Cloud
+) -> int:
+    depth = calibration.depth(output.disparity)
+    write_npy(folder / "depth.npy", depth.numpy())
+    write_image(folder / "depth.png", millimetres(depth))
+    kept = cloud.keeps(output, depth)
+    if not bool(kept.any()):
+        warnings.warn(
+            "no pixel passes the cloud's filters: lower --min-confidence or widen --near and --far",
+            stacklevel=2,
+        )
+    places = points(output.disparity, calibration)[kept].numpy()
+    colours = image_picture(pair.left)[kept.numpy()]
+    trusted = None if output.confidence is None else {"confidence": output.confidence[kept].numpy()}
+    write_ply(folder / "cloud.ply", places, colours=colours, scalars=trusted)
+    return len(places)
+
+
+def millimetres(depth: Float[Tensor, "h w"]) -> np.ndarray:
+    """16-bit millimetres; 0 where depth is unknown or beyond 65.535 m, which is said in a warning."""
+    known = depth.isfinite()
+    beyond = known & (depth * 1000 > 65535)
+    if bool(beyond.any()):
+        share = float(beyond.float().mean())
+        warnings.warn(
+            f"{share:.1%} of depth.png is beyond 65.5 m and written as 0: depth.npy has it", stacklevel=2
+        )
+    values = torch.where(known & ~beyond, depth * 1000, 0.0).round()
+    return values.numpy().astype(np.uint16)
+
+
+def summarised(
+    name: str,
+    pair: StereoPair,
+    output: StereoOutput,
+    *,
+    seconds: float,
+    calibration: Calibration | None,
+    folder: Path,
+    files: tuple[str, ...],
+    count: int | None,
+) -> Summary:
+    depth = None if calibration is None else calibration.depth(output.disparity)
+    confidence = output.confidence
+    return Summary(
+        name=name,
+        size=f"{pair.size[1]}x{pair.size[0]}",
+        seconds=round(seconds, 3),
+        disparity=_ends(output.disparity),
+        confidence=1.0 if confidence is None else round(float(confidence.mean()), 4),
+        depth=None if depth is None else _ends(depth),
+        points=count,
+        folder=str(folder),
+        files=files,
+    )
+
+
+def _ends(values: Tensor) -> tuple[float, float] | None:
+    known = values[values.isfinite()]
+    if known.numel() == 0:
+        return None
+    known = known[:: max(1, known.numel() // 1_000_000)]
+    low, high = np.percentile(known.numpy(), [1, 99])
+    return round(float(low), 3), round(float(high), 3)

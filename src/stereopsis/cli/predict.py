@@ -1,0 +1,310 @@
+"""`stereopsis predict`: disparity, confidence, depth and points of a pair, a folder, a glob or a video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from stereopsis.cli._outputs import Cloud, Summary
+    from stereopsis.io.pairs import PairPaths
+    from stereopsis.prediction.composition import Wrapping
+    from stereopsis.structures import Calibration, Predictor, StereoPair
+
+LARGEST_DISPARITY = 16384
+"""Pixels; no camera has more."""
+
+
+def predict(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="LEFT RIGHT", help="Two images, or a folder, a glob, or a side-by-side video."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("out"),
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="Also depth and points; many forms, see the manual.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="A name of stereopsis models, or a file.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Weights of a network given by name.")
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Refinement steps of iterative networks.")
+    ] = None,
+    min_disparity: Annotated[int, typer.Option(help="Smallest disparity, pixels; may be negative.")] = 0,
+    max_disparity: Annotated[int | None, typer.Option(help="Largest disparity searched, pixels.")] = None,
+    both: Annotated[
+        bool, typer.Option("--both", help="Also the right view's disparity, and occlusion.")
+    ] = False,
+    scale: Annotated[float, typer.Option(help="Predict at this scale of the images.")] = 1.0,
+    max_memory: Annotated[
+        str | None, typer.Option(help="Such as 2G: larger pairs go through in tiles.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, ...; by default a GPU if there is one.")
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
+    min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Of points in the cloud.")] = 0.3,
+    near: Annotated[float, typer.Option(min=0, help="Of points in the cloud, metres.")] = 0.0,
+    far: Annotated[float, typer.Option(min=0, help="Of points in the cloud, metres.")] = float("inf"),
+    json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Disparity and confidence of rectified pairs; with a calibration also depth in metres and points.
+
+    Writes disparity.pfm, disparity.png (colour) and confidence.png; with a calibration depth.npy (metres),
+    depth.png (16-bit millimetres, 0 = unknown) and cloud.ply. A folder's pairs get a folder each.
+
+    Example: stereopsis predict left.png right.png --calibration calib.txt --output out/
+    """
+    from stereopsis.cli._outputs import Cloud, check_folder
+    from stereopsis.prediction.composition import Wrapping
+
+    _check_range(min_disparity, max_disparity)
+    wrapping = Wrapping(
+        scale=scale,
+        max_memory=None if max_memory is None else parse_memory(max_memory),
+        min_disparity=min_disparity,
+        both=both,
+    )
+    check_folder(output)
+    jobs = _jobs(inputs, output)
+    span = None if max_disparity is None else max_disparity - min_disparity
+    options = {"iterations": iterations, "max_disparity": span, "device": device, "precision": precision}
+    name, predictor = _load(
+        model, weights, {key: value for key, value in options.items() if value is not None}
+    )
+    known = None if calibration is None else _calibration(calibration)
+    cloud = Cloud(min_confidence=min_confidence, near=near, far=far)
+    work = _Work(predictor, wrapping, known, cloud)
+    summaries, failures = _run(jobs, work, output)
+    _say(summaries, name, output, as_json=json)
+    if failures:
+        raise typer.Exit(2)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One pair to come: where it goes, how it is opened, and the calibration that lies beside it."""
+
+    name: str
+    folder: Path
+    open: Callable[[], StereoPair]
+    calibration: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Jobs:
+    jobs: Iterator[_Job]
+    count: int
+    video_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class _Work:
+    predictor: Predictor
+    wrapping: Wrapping
+    calibration: Calibration | None
+    cloud: Cloud
+
+    def __call__(self, job: _Job, limits: tuple[float, float] | None) -> Summary:
+        import time
+
+        from stereopsis.cli._outputs import summarised, write_outputs
+
+        pair = job.open()
+        calibration = self.calibration
+        if calibration is None and job.calibration is not None:
+            calibration = _calibration(job.calibration)
+        _check_size(calibration, pair.size)
+        start = time.perf_counter()
+        output = self.wrapping.around(self.predictor, pair.size)(pair)
+        seconds = time.perf_counter() - start
+        files, count = write_outputs(
+            job.folder,
+            pair,
+            output,
+            calibration=calibration,
+            both=self.wrapping.both,
+            cloud=self.cloud,
+            limits=limits,
+        )
+        return summarised(
+            job.name,
+            pair,
+            output,
+            seconds=seconds,
+            calibration=calibration,
+            folder=job.folder,
+            files=files,
+            count=count,
+        )
+
+
+def parse_memory(text: str) -> int:
+    """Bytes from `2G`, `1.5GiB`, `800M` or a plain number; ValueError for anything else."""
+    import re
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None or float(match[1]) == 0:
+        raise ValueError(f"--max-memory {text!r} is no amount of memory: write it like 2G or 800M")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+
+
+def _check_range(smallest: int, largest: int | None) -> None:
+    if abs(smallest) > LARGEST_DISPARITY:
+        raise ValueError(f"--min-disparity {smallest} is absurd: no pair has such disparities, in pixels")
+    if largest is not None and not smallest < largest <= LARGEST_DISPARITY:
+        raise ValueError(
+            f"--max-disparity must lie between --min-disparity ({smallest}) and {LARGEST_DISPARITY} pixels: "
+            f"it is {largest}"
+        )
+
+
+def _load(model: str | None, weights: Path | None, options: dict[str, Any]) -> tuple[str, Predictor]:
+    """What the summary calls it, and the predictor; networks go to a GPU if there is one."""
+    import torch
+
+    from stereopsis.prediction.loading import CLASSICAL, DEFAULT, load
+
+    name = model or (DEFAULT if weights is None else str(weights))
+    if name not in CLASSICAL and "device" not in options and torch.cuda.is_available():
+        options["device"] = "cuda"
+    loaded = load(name, weights=weights if model else None, **options)
+    if model is None and weights is None and name in CLASSICAL:
+        name = f"{name} (the default until trained weights come with the package)"
+    return name, loaded
+
+
+def _jobs(inputs: list[str], output: Path) -> _Jobs:
+    from stereopsis.io.images import IMAGE_SUFFIXES
+    from stereopsis.io.pairs import find_pairs
+    from stereopsis.io.video import VIDEO_SUFFIXES
+    from stereopsis.structures import StereoPair
+
+    first = Path(inputs[0])
+    if len(inputs) == 1 and first.suffix.lower() in VIDEO_SUFFIXES:
+        return _video_jobs(first, output)
+    if len(inputs) == 1 and first.suffix.lower() in IMAGE_SUFFIXES and not any(c in inputs[0] for c in "*?["):
+        raise ValueError(f"{first} is one image: give the right one too, or a folder of pairs")
+    if len(inputs) == 2 and not any(Path(part).is_dir() for part in inputs):
+        left, right = inputs
+        return _Jobs(iter([_Job(first.stem, output, lambda: StereoPair.open(left, right))]), 1)
+    found = [pair for part in inputs for pair in find_pairs(part)]
+    if len(found) == 1:
+        return _Jobs(iter([_pair_job(found[0], output)]), 1)
+    return _Jobs((_pair_job(pair, output / pair.name) for pair in found), len(found))
+
+
+def _pair_job(pair: PairPaths, folder: Path) -> _Job:
+    from stereopsis.structures import StereoPair
+
+    def opened() -> StereoPair:
+        if not pair.rectified:
+            raise ValueError(f"{pair.left} and its partner are not rectified: run stereopsis rectify first")
+        return StereoPair.open(pair.left, pair.right)
+
+    return _Job(pair.name, folder, opened, pair.calibration if pair.rectified else None)
+
+
+def _video_jobs(path: Path, output: Path) -> _Jobs:
+    from stereopsis.io.video import read_video_info, read_video_pairs
+
+    info = read_video_info(path)
+
+    def frames() -> Iterator[_Job]:
+        for index, pair in enumerate(read_video_pairs(path)):
+            yield _Job(f"frame-{index:06d}", output / f"frame-{index:06d}", lambda pair=pair: pair)
+
+    return _Jobs(frames(), info.frames, info.rate)
+
+
+def _run(jobs: _Jobs, work: _Work, output: Path) -> tuple[list[Summary], int]:
+    """Every pair in turn; where there are many, one that cannot be read is reported and left out."""
+    from rich.console import Console
+    from rich.progress import track
+
+    if jobs.count == 1 and jobs.video_rate is None:
+        return [work(job, None) for job in jobs.jobs], 0
+    listed = track(
+        jobs.jobs, "predicting", total=jobs.count or None, console=Console(stderr=True), transient=True
+    )
+    if jobs.video_rate is not None:
+        return _run_video(listed, work, output, jobs.video_rate), 0
+    summaries, failures = [], 0
+    for job in listed:
+        try:
+            summaries.append(work(job, None))
+        except (ValueError, FileNotFoundError) as error:
+            failures += 1
+            typer.echo(f"error: {job.name}: {' '.join(str(error).split())}", err=True)
+    return summaries, failures
+
+
+def _run_video(jobs: Iterator[_Job] | Any, work: _Work, output: Path, rate: float) -> list[Summary]:
+    """Frame by frame, all in the colours of the first, also as a video of disparity."""
+    from stereopsis.cli._outputs import make_folder
+    from stereopsis.io.images import read_image
+    from stereopsis.io.video import write_video
+
+    summaries: list[Summary] = []
+
+    def pictures() -> Iterator[Any]:
+        for job in jobs:
+            limits = summaries[0].disparity if summaries else None
+            summaries.append(work(job, limits))
+            yield read_image(job.folder / "disparity.png")
+
+    make_folder(output)
+    write_video(output / "disparity.mp4", pictures(), rate=rate or 25.0)
+    return summaries
+
+
+def _calibration(path: Path) -> Calibration:
+    from stereopsis.io.calibration import read_calibration
+
+    return read_calibration(path)
+
+
+def _check_size(calibration: Calibration | None, size: tuple[int, int]) -> None:
+    if calibration is not None and calibration.size is not None and calibration.size != size:
+        stated = f"{calibration.size[1]}x{calibration.size[0]}"
+        raise ValueError(
+            f"the calibration is for images of {stated}, these are {size[1]}x{size[0]}: "
+            "give that of the resized images"
+        )
+
+
+def _say(summaries: list[Summary], model: str, output: Path, *, as_json: bool) -> None:
+    from stereopsis.prediction.memory import peak_resident_bytes
+
+    if as_json:
+        import dataclasses
+        import json
+
+        pairs = [dataclasses.asdict(summary) for summary in summaries]
+        report = {"model": model, "peak_memory": peak_resident_bytes(), "pairs": pairs}
+        typer.echo(json.dumps(report, indent=1))
+    elif len(summaries) == 1:
+        typer.echo(_line(summaries[0], model))
+    elif summaries:
+        seconds = sum(summary.seconds for summary in summaries)
+        typer.echo(f"{len(summaries)} pairs with {model} in {seconds:.1f} s -> {output}/")
+
+
+def _line(summary: Summary, model: str) -> str:
+    parts = [f"{summary.name}: {summary.size} with {model} in {summary.seconds:.2f} s"]
+    if summary.disparity is not None:
+        parts.append("disparity {:.1f} to {:.1f} px".format(*summary.disparity))
+    if summary.depth is not None:
+        parts.append("depth {:.2f} to {:.2f} m".format(*summary.depth))
+    if summary.points is not None:
+        parts.append(f"{summary.points:,} points")
+    return f"{', '.join(parts)} -> {summary.folder}/ ({', '.join(summary.files)})"
