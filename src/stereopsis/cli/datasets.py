@@ -85,5 +85,5 @@ def check(
     for fault in result.faults:
         console.print(f"[bold red]wrong[/bold red]: {escape(fault)}", highlight=False)
     if result.faults or broken:
-        raise typer.Exit(1)
+        raise typer.Exit(2)
     console.print(f"{len(checks)} of {len(pairs)} pairs checked: the truth explains the images")

@@ -86,7 +86,7 @@ def evaluate(
     if report is not None and pictures is not None:
         write_report(report, evaluation, pictures)
     if evaluation.failures:
-        raise typer.Exit(1)
+        raise typer.Exit(2)
     if journal is not None:
         journal.unlink(missing_ok=True)
     if pictures is not None:

@@ -28,6 +28,8 @@ _SEEN = 0.3
 """The least share of the truth that a hypothesis must keep inside the image."""
 _BETTER = 0.9
 """Another hypothesis must lower the difference to this share to be believed."""
+_EXPLAINED = 1.3
+"""Without disparity the difference must be this many times as large, if truth is more than 2 px."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +86,13 @@ def verdict(checks: Sequence[SampleCheck]) -> Verdict:
     faults = []
     if math.isinf(ratios[AS_GIVEN]):
         faults.append("most of the truth lies outside the right image")
-    if best != AS_GIVEN and ratios[best] < _BETTER:
-        faults.append(f"the images fit better with {best} ({100 * (1 - ratios[best]):.0f} % less difference)")
-    else:
+    if best == AS_GIVEN or ratios[best] >= _BETTER:
         best = AS_GIVEN
-        if ratios["no disparity"] < 1.05 and max(c.largest for c in checks) > 2:
-            faults.append("the truth explains the images no better than no disparity at all")
+    if ratios["no disparity"] < _EXPLAINED * ratios[best] and max(c.largest for c in checks) > 2:
+        faults.append("the truth explains the images hardly better than no disparity at all")
+        best = AS_GIVEN
+    elif best != AS_GIVEN:
+        faults.append(f"the images fit better with {best} ({100 * (1 - ratios[best]):.0f} % less difference)")
     pairs = [
         (c.differences["right truth with the other sign"], c.differences["right truth as given"])
         for c in checks

@@ -35,6 +35,11 @@ class ByScene(Interface):
     def for_scene(self, name: str) -> Predictor: ...
 
 
+def predictor_for(predictor: Predictor | ByScene, name: str) -> Predictor:
+    """The predictor for the scene of that name."""
+    return predictor.for_scene(name) if isinstance(predictor, ByScene) else cast(Predictor, predictor)
+
+
 Observer = Callable[[Row, StereoSample, StereoOutput], None]
 """Called after each new image, with its maps: for pictures and progress."""
 
@@ -156,9 +161,9 @@ def _measured(
     annotations = dataset.annotations(0) if item.files.regions or item.files.instances else Annotations()
     if part.scale != 1:
         sample, annotations = reduced(sample, annotations, part.scale)
-    predict = predictor.for_scene(item.files.name) if isinstance(predictor, ByScene) else predictor
+    predict = predictor_for(predictor, item.files.name)
     started = time.perf_counter()
-    output = cast(Predictor, predict)(sample.pair)
+    output = predict(sample.pair)
     seconds = time.perf_counter() - started
     output = output.to("cpu")
     if output.disparity.shape != sample.disparity.shape:
