@@ -10,7 +10,7 @@ from statistics import fmean
 from stereopsis.evaluation.measure import CURVE_STEPS, HISTOGRAM
 from stereopsis.evaluation.results import Row
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 460, 240, 52, 44, 16
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 460.0, 240.0, 52.0, 44.0, 16.0
 
 
 def histogram_chart(rows: Sequence[Row]) -> str:
@@ -32,7 +32,7 @@ def histogram_chart(rows: Sequence[Row]) -> str:
         label = f"{HISTOGRAM[place]:g}+" if math.isinf(high) else f"{HISTOGRAM[place]:g}-{high:g}"
         parts.append(_text(x + slot / 2, _HEIGHT - _BOTTOM + 14, label))
     parts.append(_text((_LEFT + _WIDTH) / 2, _HEIGHT - 8, "absolute error in pixels"))
-    parts.append(_text(4, _TOP - 4, "% of pixels", anchor="start"))
+    parts.append(_text(4.0, _TOP - 4, "% of pixels", anchor="start"))
     return _svg(parts, "Errors, all images pooled")
 
 
@@ -60,12 +60,12 @@ def sparsification_chart(rows: Sequence[Row]) -> str:
     for share in (0.0, 0.5, 1.0):
         parts.append(_text(_LEFT - 4, _y(share) + 4, f"{share * top:.2f}", anchor="end"))
     parts.append(_text((_LEFT + _WIDTH) / 2, _HEIGHT - 8, "pixels removed, the least confident first"))
-    parts.append(_text(4, _TOP - 4, "mean error in pixels", anchor="start"))
+    parts.append(_text(4.0, _TOP - 4, "mean error in pixels", anchor="start"))
     for place, (label, kind) in enumerate((("by confidence", "ranked"), ("by error (best)", "best"))):
         parts.append(
             f'<line x1="330" x2="350" y1="{26 + 16 * place}" y2="{26 + 16 * place}" class="{kind}"/>'
         )
-        parts.append(_text(354, 30 + 16 * place, label, anchor="start"))
+        parts.append(_text(354.0, 30.0 + 16 * place, label, anchor="start"))
     return _svg(parts, f"Sparsification, mean over {len(known)} images")
 
 
@@ -84,6 +84,7 @@ def _text(x: float, y: float, text: str, *, anchor: str = "middle") -> str:
 def _svg(parts: Sequence[str], title: str) -> str:
     body = "\n".join(parts)
     return (
-        f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'width="{_WIDTH}" height="{_HEIGHT}"><title>{escape(title)}</title>{body}</svg></figure>'
+        f"<figure><figcaption>{escape(title)}</figcaption>"
+        f'<svg viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" role="img" '
+        f'width="{_WIDTH:g}" height="{_HEIGHT:g}"><title>{escape(title)}</title>{body}</svg></figure>'
     )
