@@ -150,9 +150,10 @@ def test_training_begins_from_weights_of_the_same_network_only(tiny: Tiny) -> No
     started = train(second)
     frozen = {k: v for k, v in _weights(first).items() if "running" not in k and "tracked" not in k}
     assert all(torch.equal(v, _weights(started)[k]) for k, v in frozen.items())
+    model = dataclasses.replace(second.model, name="fast")
+    other = dataclasses.replace(second, model=model, output=f"{second.output}-other")
     with pytest.raises(ValueError, match="holds StereoNet, not fast"):
-        other = dataclasses.replace(second.model, name="fast")
-        train(dataclasses.replace(second, model=other, output=f"{second.output}-other"))
+        train(other)
 
 
 def test_validation_measures_held_back_pairs_and_accumulation_counts_optimiser_steps(
