@@ -64,14 +64,10 @@ def application() -> typer.Typer:
 
 
 def _root(
-    context: typer.Context,
     version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version and stop."),
 ) -> None:
     if version:
         typer.echo(stereopsis.__version__)
-        raise typer.Exit
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
         raise typer.Exit
 
 
@@ -88,7 +84,9 @@ def main(arguments: Sequence[str]) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
-            result = application()(args=list(arguments), prog_name="stereopsis", standalone_mode=False)
+            result = application()(
+                args=list(arguments) or ["--help"], prog_name="stereopsis", standalone_mode=False
+            )
             sys.stdout.flush()
         except KeyboardInterrupt:
             return INTERRUPTED
