@@ -7,17 +7,29 @@ from typing import Annotated
 
 import typer
 
-datasets = typer.Typer(invoke_without_command=True)
 
+def datasets(
+    action: Annotated[str, typer.Argument(help="list, or check.")] = "list",
+    name: Annotated[str | None, typer.Argument(help="What to check: a data set, or DATASET:SPLIT.")] = None,
+    root: Annotated[Path | None, typer.Option("--root", help="The data set's folder.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="How many pairs to check, evenly spread.")] = 8,
+    sheet: Annotated[Path | None, typer.Option("--sheet", help="Write a contact sheet here (PNG).")] = None,
+) -> None:
+    """List the data sets that can be read, or check that one's truth explains its images.
 
-@datasets.callback()
-def list_all(context: typer.Context) -> None:
-    """The data sets that can be read: splits, sizes, licence, link, and where they are on this disk.
+    `check` opens samples, moves the right image by the truth, and says if scale, sign or side is wrong.
 
-    Example: stereopsis datasets
+    Example: stereopsis datasets check kitti2015 --root kitti/data_scene_flow --sheet kitti.png
     """
-    if context.invoked_subcommand is not None:
-        return
+    if action == "list" and name is None:
+        _list()
+    elif action == "check" and name is not None:
+        _check(name, root, samples, sheet)
+    else:
+        raise ValueError("type `stereopsis datasets`, or `stereopsis datasets check NAME`")
+
+
+def _list() -> None:
     from rich.console import Console
     from rich.markup import escape
 
@@ -39,17 +51,7 @@ def list_all(context: typer.Context) -> None:
             console.print(f"    {escape(line)}", highlight=False)
 
 
-@datasets.command()
-def check(
-    name: Annotated[str, typer.Argument(help="A data set of stereopsis datasets, or DATASET:SPLIT.")],
-    root: Annotated[Path | None, typer.Option("--root", help="Its folder.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="How many pairs, evenly spread.")] = 8,
-    sheet: Annotated[Path | None, typer.Option("--sheet", help="Write a contact sheet here (PNG).")] = None,
-) -> None:
-    """Open samples, move the right image by the truth, say if scale, sign or side is wrong.
-
-    Example: stereopsis datasets check kitti2015 --root kitti/data_scene_flow --sheet kitti.png
-    """
+def _check(name: str, root: Path | None, samples: int, sheet: Path | None) -> None:
     from rich.console import Console
     from rich.markup import escape
 
