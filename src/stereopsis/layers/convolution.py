@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,13 @@ class ConvNorm(nn.Module):
         if padding is None:
             padding = 1 if transposed else dilation * (kernel // 2)
         extra = {"output_padding": output_padding} if transposed else {}
+        # A strided 1x1 convolution of few channels, innermost, writes past its buffer in the backward pass
+        # of oneDNN (uxlfoundation/oneDNN#6035): the pixels that it takes are picked first, with equal result.
+        self.picked: tuple[Any, ...] | None = None
+        if kernel == 1 and stride != 1 and not transposed:
+            steps = (stride,) * dimensions if isinstance(stride, int) else stride
+            self.picked = (..., *(slice(None, None, step) for step in steps))
+            stride = 1
         self.conv = convolutions[dimensions, transposed](
             inputs, outputs, kernel, stride, padding, dilation=dilation, groups=groups, bias=bias, **extra
         )
@@ -59,6 +66,8 @@ class ConvNorm(nn.Module):
         self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.picked is not None:
+            x = x[self.picked]
         if isinstance(self.norm, nn.BatchNorm2d | nn.BatchNorm3d) and not self.training:
             return activate(self._folded(x, self.norm), self.activation, self.slope)
         x = self.conv(x)
