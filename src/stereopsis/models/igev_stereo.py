@@ -163,7 +163,7 @@ class IgevStereo(StereoModel[IgevStereoConfig, IterativeOutput]):
 
     @classmethod
     def recognise(cls, state: Mapping[str, Tensor]) -> IgevStereoConfig | None:
-        marks = ("corr_stem.conv.weight", "context_zqr_convs.0.weight", "update_block.gru04.convz.weight")
+        marks = ("corr_stem.conv.weight", "cnet.conv1.weight", "update_block.gru04.convz.weight")
         return IgevStereoConfig() if all(mark in state for mark in marks) else None
 
     @classmethod
