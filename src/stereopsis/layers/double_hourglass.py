@@ -22,22 +22,24 @@ Way = Literal["down", "up"]
 
 
 class DoubleHourglass(nn.Module):
-    """widths: channels of every level, finest first; deformable: deepest levels that deform on the way down.
+    """widths: channels of every level, finest first; deformable: deepest levels that deform on the way down;
+    dilated: deepest levels that the first way down reaches with dilation 2.
 
     Deformable convolutions have neither norm nor activation, the others `norm` and ReLU.
     Sides must be multiples of `2 ** (len(widths) - 1)`.
     """
 
-    def __init__(self, widths: Sequence[int], *, norm: Norm, deformable: int = 0) -> None:
+    def __init__(self, widths: Sequence[int], *, norm: Norm, deformable: int = 0, dilated: int = 0) -> None:
         super().__init__()
         depth = len(widths) - 1
         steps = list(itertools.pairwise(widths))
         deforms = [level >= depth - deformable for level in range(depth)]
+        dilations = [2 if level >= depth - dilated else 1 for level in range(depth)]
         self.down1 = nn.ModuleList(
             DeformableConv(fine, coarse, stride=2)
             if deform
-            else ConvNorm(fine, coarse, stride=2, norm=norm, activation="relu")
-            for (fine, coarse), deform in zip(steps, deforms, strict=True)
+            else ConvNorm(fine, coarse, stride=2, dilation=dilation, norm=norm, activation="relu")
+            for (fine, coarse), deform, dilation in zip(steps, deforms, dilations, strict=True)
         )
         self.up1 = nn.ModuleList(Merge(coarse, fine, way="up", norm=norm) for fine, coarse in steps)
         self.down2 = nn.ModuleList(

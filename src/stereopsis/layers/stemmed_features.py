@@ -36,8 +36,8 @@ class StemmedFeatures(nn.Module):
         self.decode8 = UpAndMerge(192, 32, norm=norm)
         self.decode4 = UpAndMerge(64, 24, norm=norm)
         self.smooth4 = ConvNorm(48, 48, norm=norm)
-        self.stem2 = _stem(3, 32, norm)
-        self.stem4 = _stem(32, 48, norm)
+        self.stem2 = halving_stem(3, 32, norm)
+        self.stem4 = halving_stem(32, 48, norm)
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> StemmedMaps:
         maps = self.backbone(image)
@@ -49,7 +49,8 @@ class StemmedFeatures(nn.Module):
         return StemmedMaps(stem2, scale4, scale8, scale16, maps.scale32)
 
 
-def _stem(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
+def halving_stem(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:
+    """Two convolutions, the first of stride 2."""
     return nn.Sequential(
         ConvNorm(inputs, outputs, stride=2, norm=norm),
         ConvNorm(outputs, outputs, norm=norm, activation="relu"),
