@@ -108,7 +108,7 @@ def test_the_views_agree_to_a_thousandth_of_a_pixel_outside_occlusions(scenes):
         y, x = torch.meshgrid(torch.arange(72.0).double(), torch.arange(96.0).double(), indexing="ij")
         seen = left.valid & ~left.occluded & torch.isfinite(left.depth)
         there = (x - left.disparity.double())[seen]
-        depth = trace_points(targets(scene.solids, view), view, there, y[seen])
+        depth = trace_points(targets(scene.solids, view), view, there, y[seen]).depth
         calibration = scene.rig.calibration(size)
         assert (calibration.disparity(depth) - left.disparity[seen]).abs().max() < 1.001e-3
         compared += int(seen.sum())

@@ -18,7 +18,7 @@ def _weights(**weights: float | int) -> Weights:
 
 SHAPES = _weights(
     box=3, ellipsoid=2, cylinder=2, cone=1, capsule=1.2, rod=2.2, fence=0.8, polygon=1, gear=0.7, leaf=1,
-    letter=0.8, rock=0.9, torus=0.8, blob=0.6, terrain=0.6, panel=1,
+    letter=0.8, rock=0.5, torus=0.5, blob=0.35, terrain=0.35, panel=1,
 )  # fmt: skip
 PATTERNS = _weights(
     noise=3, marble=1.2, leaves=3, bricks=1.3, weave=0.8, stripes=0.9, checks=0.5, motif=0.8, glyphs=1.2,

@@ -51,7 +51,7 @@ def draw_scene(
 
 
 def _light(composer: Composer) -> tuple[tuple[Light, ...], Colour]:
-    """Lamps with shadows; three weak ones whose coarse maps stand in for ambient occlusion; the rest even."""
+    """Lamps with shadows; two weak ones whose coarse maps stand in for ambient occlusion; the rest even."""
     rng, drawn = composer.rng, composer.distribution
     count = int(rng.integers(drawn.lamps[0], drawn.lamps[1] + 1))
     if count == 0:
@@ -61,15 +61,15 @@ def _light(composer: Composer) -> tuple[tuple[Light, ...], Colour]:
     lamps = [
         composer.lamp(
             strength=level * share * 1.7 / count,
-            resolution=640,
+            resolution=512,
             softness=float(rng.uniform(0.01, 0.05)),
             glint=True,
         )
         for _ in range(count)
     ]
     lamps += [
-        composer.lamp(strength=level * (1 - share) * 0.3, resolution=112, softness=0.15, glint=False)
-        for _ in range(3)
+        composer.lamp(strength=level * (1 - share) * 0.45, resolution=112, softness=0.15, glint=False)
+        for _ in range(2)
     ]
     even = level * (1 - share) * 0.8
     tone = rng.normal(0, 0.05)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from stereopsis.synthesis.shapes import NEAR, Ray, Surface, Values, select
+from stereopsis.synthesis.shapes import NEAR, Ray, Surface, Values, box_interval, select
 
 Loop = tuple[tuple[float, float], ...]
 Inside = Bool[Tensor, "..."]
@@ -26,6 +26,10 @@ class Prism:
     girth: float = 0.0
 
     @property
+    def finest(self) -> float:
+        return min(0.2, 2 * self.depth)
+
+    @property
     def extent(self) -> tuple[float, float, float]:
         points = [point for loop in self.loops for point in loop]
         return (max(abs(x) for x, _ in points), max(abs(y) for _, y in points), self.depth)
@@ -36,6 +40,14 @@ class Prism:
         return [(*a, *b) for loop in self.loops for a, b in zip(loop, (*loop[1:], loop[0]), strict=True)]
 
     def intersect(self, ray: Ray) -> Values:
+        low, high = box_interval(ray, self.extent)
+        result = torch.full_like(low, math.inf)
+        crossing = (low < high).nonzero(as_tuple=True)
+        near = ray.map(lambda values: values.expand(low.shape)[crossing])
+        result[crossing] = self._first_side(near)
+        return result
+
+    def _first_side(self, ray: Ray) -> Values:
         first, second = (-self.depth - ray.oz) / ray.dz, (self.depth - ray.oz) / ray.dz
         entry, leave = torch.minimum(first, second), torch.maximum(first, second)
         x, y, _ = ray.at(entry)
@@ -92,6 +104,10 @@ class Lattice:
     name: str = "fence"
     extent: tuple[float, float, float] = (1.0, 1.0, 0.0)
     girth: float = 0.0
+
+    @property
+    def finest(self) -> float:
+        return 2 * self.bar / max(self.columns, self.rows)
 
     def intersect(self, ray: Ray) -> Values:
         t = -ray.oz / ray.dz

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stereopsis.synthesis.shapes import NEAR, Box, Ray, Surface, Values, box_interval
 
@@ -37,10 +38,21 @@ class Waves:
         return sum((term[0] for term in self.terms), 0.0)
 
     def __call__(self, x: Values, y: Values, z: Values) -> Values:
-        total = torch.zeros_like(x)
-        for amplitude, wx, wy, wz, phase in self.terms:
-            total = total + amplitude * torch.sin(wx * x + wy * y + (wz * z + phase))
-        return total
+        """At points [n]."""
+        waves = x.new_tensor(self.terms or ((0.0,) * 5,))
+        return self.total(waves[:, 1:4] @ torch.stack((x, y, z)) + waves[:, 4:])
+
+    def along(self, ray: Ray) -> tuple[Values, Values]:
+        """The phases [k n] of the terms where rays [n] begin, and their rates along the rays."""
+        waves = ray.dx.new_tensor(self.terms or ((0.0,) * 5,))
+        begin = torch.stack([ray.ox + 0 * ray.dx, ray.oy + 0 * ray.dx, ray.oz + 0 * ray.dx])
+        direction = torch.stack((ray.dx, ray.dy, ray.dz))
+        return waves[:, 1:4] @ begin + waves[:, 4:], waves[:, 1:4] @ direction
+
+    def total(self, phases: Values) -> Values:
+        """The sum [n] of terms of these phases [k n]."""
+        amplitudes = phases.new_tensor([term[0] for term in self.terms] or [0.0])
+        return amplitudes @ torch.sin(phases)
 
     @classmethod
     def draw(
@@ -73,6 +85,7 @@ class Relief:
     base: Base
     waves: Waves
     aspect: float = 0.35
+    finest: float = 0.3
 
     @property
     def name(self) -> str:
@@ -128,40 +141,48 @@ class Relief:
             entry, leave = box_interval(ray, self.extent)
             entry = entry.clamp(min=NEAR)
         result = torch.full_like(entry, math.inf)
-        candidates = (entry < leave).nonzero(as_tuple=True)
-        flat = ray.map(lambda values: values.expand(entry.shape)[candidates])
-        result[candidates] = self._march(flat, entry[candidates], leave[candidates])
+        crossing = (entry < leave).nonzero(as_tuple=True)
+        flat = ray.map(lambda values: values.expand(entry.shape)[crossing])
+        result[crossing] = self._first(flat, entry[crossing], leave[crossing])
         return result
 
-    def _march(self, ray: Ray, entry: Values, leave: Values) -> Values:
-        """Sphere tracing of rays [n] from `entry`; those that pass `leave` miss.
+    def _first(self, ray: Ray, entry: Values, leave: Values) -> Values:
+        """The first zero of rays [n] between `entry` and `leave`."""
+        speed = torch.sqrt(ray.dx * ray.dx + ray.dy * ray.dy + ray.dz * ray.dz)
+        pace = 1 / ((1 + self.waves.slope) * speed)
+        inside = entry + self._march(ray.advanced(entry), leave - entry, pace)
+        hit = (inside < leave).nonzero().squeeze(-1)
+        found = torch.full_like(entry, math.inf)
+        high, start = inside[hit], entry[hit]
+        low = torch.maximum(high - 1.01 * LEAST * pace[hit], start)
+        found[hit] = self._root(ray.map(lambda values: values[hit]), low, high)
+        return found
+
+    def _march(self, ray: Ray, length: Values, pace: Values) -> Values:
+        """Sphere tracing of rays [n], in single precision, to the first parameter inside; infinity: none.
 
         Steps are no smaller than LEAST / bound: the sign changes in such a step, which brackets the
         hit; a chord that is shorter may be missed.
         """
-        speed = torch.sqrt(ray.dx * ray.dx + ray.dy * ray.dy + ray.dz * ray.dz)
-        pace = 1 / ((1 + self.waves.slope) * speed)
-        t, alive = entry, torch.arange(len(entry), device=entry.device)
-        result = torch.full_like(entry, math.inf)
-        active, step, end = ray, pace, leave
+        ray = ray.map(Tensor.float)
+        length, pace = length.float(), pace.float()
+        phase, rate = self.waves.along(ray)
+        t, alive = torch.zeros_like(length), torch.arange(len(length), device=length.device)
+        result = torch.full_like(length, math.inf)
         for count in range(STEPS):
-            value = self.value(*active.at(t))
+            value = self._distance(*ray.at(t)) - self.waves.total(torch.addcmul(phase, rate, t))
             if count % 6 == 5:
                 inside = (value <= 0).nonzero().squeeze(-1)
                 result[alive[inside]] = t[inside]
-                moving = ((value > 0) & (t < end)).nonzero().squeeze(-1)
+                moving = ((value > 0) & (t < length)).nonzero().squeeze(-1)
                 if len(moving) == 0:
                     break
-                active = active.map(lambda values, chosen=moving: values[chosen])
-                alive, t, step, end = alive[moving], t[moving], step[moving], end[moving]
+                ray = ray.map(lambda values, chosen=moving: values[chosen])
+                phase, rate = phase.index_select(1, moving), rate.index_select(1, moving)
+                alive, t, pace, length = alive[moving], t[moving], pace[moving], length[moving]
                 value = value[moving]
-            t = t + torch.where(value > 0, value.clamp(min=LEAST), 0.0) * step
-        hit = (result < leave).nonzero().squeeze(-1)
-        found = torch.full_like(entry, math.inf)
-        rays = ray.map(lambda values: values[hit])
-        high = result[hit]
-        found[hit] = self._root(rays, torch.maximum(high - LEAST * pace[hit], entry[hit]), high)
-        return found
+            t = t + value.clamp(min=LEAST) * (value > 0) * pace
+        return result.to(length)
 
     def _root(self, ray: Ray, low: Values, high: Values) -> Values:
         """Regula falsi from a point outside to one inside; rays that start inside hit the solid's side."""

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stereopsis.imaging import apply_effects, quantise
 from stereopsis.structures import SceneInfo, StereoPair, StereoSample, TensorRecord
 from stereopsis.synthesis.camera import Side, View
+from stereopsis.synthesis.sampling import needs_samples
 from stereopsis.synthesis.scene import Scene
 from stereopsis.synthesis.shading import Shader
-from stereopsis.synthesis.truth import Truth, render_truth
-from stereopsis.synthesis.visibility import Target, directions, targets, trace
+from stereopsis.synthesis.truth import Sight, Truth, look, render_truth
+from stereopsis.synthesis.visibility import NOTHING, Hits, Target, targets, trace_points
 
 DATASET = "synthetic"
 BAND = 1 << 17
@@ -50,8 +51,16 @@ def render(
     images are exact and smooth.
     """
     device = torch.device(device)
-    left, right = (render_truth(scene.solids, scene.rig, size, side, device=device) for side in SIDES)
-    images = render_images(scene, size, supersampling=supersampling, device=device)
+    sights = [look(scene.solids, scene.rig.view(size, side), device=device) for side in SIDES]
+    left, right = (
+        render_truth(scene.solids, scene.rig, size, side, device=device, sight=sight)
+        for side, sight in zip(SIDES, sights, strict=True)
+    )
+    shader = Shader.of(scene, device)
+    images = [
+        render_image(shader, scene.rig.view(size, side), sight, samples=supersampling)
+        for side, sight in zip(SIDES, sights, strict=True)
+    ]
     if effects:
         images = [quantise(apply_effects(i, e)) for i, e in zip(images, scene.effects, strict=True)]
     sample = StereoSample(
@@ -72,43 +81,73 @@ def render(
 SIDES: tuple[Side, Side] = ("left", "right")
 
 
-def render_images(
-    scene: Scene, size: tuple[int, int], *, supersampling: int, device: torch.device
-) -> list[Float[Tensor, "3 h w"]]:
-    """Both views in display values, [0, 1], as ideal cameras see them."""
-    shader = Shader.of(scene, device)
-    fine = (size[0] * supersampling, size[1] * supersampling)
-    images = []
-    for side in SIDES:
-        view = scene.rig.view(fine, side)
-        seen = targets(scene.solids, view)
-        step = supersampling * max(1, BAND // (fine[1] * supersampling))
-        bands = []
-        for top in range(0, fine[0], step):
-            band = _band(shader, seen, view, (top, min(fine[0], top + step)))
-            bands.append(torch.nn.functional.avg_pool2d(band[None], supersampling)[0])
-        images.append(torch.cat(bands, dim=1))
-    return images
+def render_image(shader: Shader, view: View, sight: Sight, *, samples: int) -> Float[Tensor, "3 h w"]:
+    """A view in display values, [0, 1], as an ideal camera sees it, in bands of rows.
+
+    Pixels whose neighbourhood is one smooth surface get one sample, whose texture is filtered over the
+    pixel; all others the mean of `samples` x `samples`.
+    """
+    height, width = view.size
+    seen = targets(shader.scene.solids, view)
+    rough = needs_samples(shader.scene.solids, view, sight, samples=samples)
+    step = max(1, BAND // width)
+    bands = []
+    for top in range(0, height, step):
+        rows = slice(top, min(height, top + step))
+        band = Sight(*(Hits(layer.depth[rows], layer.solid[rows]) for layer in sight))
+        light = _band(shader, seen, view, top, band, rough[rows], samples)
+        # Display values are the root of light: a cheap stand-in for the usual gamma of 2.2.
+        bands.append(light.clamp(0, 1).sqrt().T.reshape(3, -1, width))
+    return torch.cat(bands, dim=1)
 
 
 def _band(
-    shader: Shader, seen: Sequence[Target], view: View, rows: tuple[int, int]
-) -> Float[Tensor, "3 h w"]:
-    """Some rows of samples in display values; what is transparent is laid over what is behind it."""
-    device = shader.table.device
-    x, y = directions(view, rows, dtype=torch.float32, device=device)
-    shape = (rows[1] - rows[0], view.size[1])
-    x, y = x.expand(shape).reshape(-1), y.expand(shape).reshape(-1)
-    opaque = [target for target in seen if not target.solid.transparent]
-    depth, index = trace(opaque, view, rows, dtype=torch.float32, device=device)
-    light, _ = shader.colours(seen, view, x, y, depth.view(-1), index.view(-1))
-    clear = [target for target in seen if target.solid.transparent]
-    if clear:
-        front = trace(clear, view, rows, dtype=torch.float32, device=device)
-        over = (front.depth < depth).view(-1).nonzero().squeeze(-1)
-        if len(over):
-            near = front.depth.view(-1)[over]
-            shade, opacity = shader.colours(seen, view, x[over], y[over], near, front.solid.view(-1)[over])
-            light[over] = torch.lerp(light[over], shade, opacity[:, None])
-    # Display values are the root of light: a cheap stand-in for the usual gamma of 2.2.
-    return light.clamp(0, 1).sqrt().T.reshape(3, *shape)
+    shader: Shader,
+    seen: Sequence[Target],
+    view: View,
+    top: int,
+    sight: Sight,
+    rough: Bool[Tensor, "h w"],
+    samples: int,
+) -> Float[Tensor, "n 3"]:
+    """The light of some rows: smooth pixels by their centres, rough ones by rays of their own."""
+    light = torch.empty((rough.numel(), 3), device=rough.device)
+    smooth = (~rough).view(-1).nonzero().squeeze(-1)
+    layers = Sight(*(Hits(h.depth.view(-1)[smooth], h.solid.view(-1)[smooth]) for h in sight))
+    y, x = smooth // view.size[1] + top, smooth % view.size[1]
+    light[smooth] = _light(shader, seen, view, x.double(), y.double(), layers, 1 / view.focal)
+    row, column = rough.nonzero(as_tuple=True)
+    if len(row) == 0:
+        return light
+    offset = (torch.arange(samples, dtype=torch.float64, device=rough.device) + 0.5) / samples - 0.5
+    y = ((row + top)[:, None, None] + offset[:, None]).expand(-1, samples, samples).reshape(-1)
+    x = (column[:, None, None] + offset).expand(-1, samples, samples).reshape(-1)
+    opaque = trace_points([t for t in seen if not t.solid.transparent], view, x.float(), y.float())
+    clear = trace_points([t for t in seen if t.solid.transparent], view, x.float(), y.float())
+    hidden = clear.depth >= opaque.depth
+    clear = Hits(clear.depth, clear.solid.masked_fill(hidden, NOTHING))
+    fine = _light(shader, seen, view, x, y, Sight(opaque, clear), 1 / (view.focal * samples))
+    light[row * view.size[1] + column] = fine.clamp(0, 1).view(len(row), -1, 3).mean(1)
+    return light
+
+
+def _light(
+    shader: Shader,
+    seen: Sequence[Target],
+    view: View,
+    x: Float[Tensor, " n"],
+    y: Float[Tensor, " n"],
+    sight: Sight,
+    angle: float,
+) -> Float[Tensor, "n 3"]:
+    """The light through image points; what is transparent is laid over what is behind it."""
+    dx, dy = ((x - view.cx) / view.focal).float(), ((y - view.cy) / view.focal).float()
+    angles = torch.full_like(dx, angle)
+    opaque, clear = sight
+    light, _ = shader.colours(seen, view, dx, dy, angles, opaque.depth.float(), opaque.solid)
+    over = (clear.solid != NOTHING).nonzero().squeeze(-1)
+    if len(over):
+        near = clear.depth[over].float(), clear.solid[over]
+        shade, opacity = shader.colours(seen, view, dx[over], dy[over], angles[over], *near)
+        light[over] = torch.lerp(light[over], shade, opacity[:, None])
+    return light

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -106,20 +105,28 @@ class Shader:
         )
 
     def colours(
-        self, seen: Sequence[Target], view: View, x: Samples, y: Samples, depth: Samples, index: Tensor
+        self,
+        seen: Sequence[Target],
+        view: View,
+        x: Samples,
+        y: Samples,
+        angle: Samples,
+        depth: Samples,
+        solid: Int[Tensor, " n"],
     ) -> tuple[Colours, Samples]:
-        """Light [n 3] and opacity [n] of samples: ray directions (x, y, 1), depth, and solid (-1: sky)."""
-        order = torch.argsort(index, stable=True)
-        counts = torch.bincount(index + 1, minlength=len(self.scene.solids) + 1).tolist()
-        x, y, depth = x[order], y[order], depth[order]
+        """Light [n 3] and opacity [n] of samples: ray directions (x, y, 1), the angle in radians that a
+        sample stands for, depth, and the number of the solid (-1: sky)."""
+        order = torch.argsort(solid, stable=True)
+        counts = torch.bincount(solid + 1, minlength=len(self.scene.solids) + 1).tolist()
+        x, y, angle, depth = x[order], y[order], angle[order], depth[order]
         void = counts[0]
         light = x.new_empty((len(x), 3))
         opacity = torch.ones_like(x)
         if void:
-            light[:void] = self.surroundings(x[:void], y[:void], torch.ones_like(x[:void]), 1 / view.focal)
+            light[:void] = self.surroundings(x[:void], y[:void], torch.ones_like(x[:void]), angle[:void])
         if void < len(x):
-            x, y, depth = x[void:], y[void:], depth[void:]
-            points = _points(self.scene, seen, view, counts[1:], x, y, depth)
+            x, y, angle, depth = x[void:], y[void:], angle[void:], depth[void:]
+            points = _points(self.scene, seen, counts[1:], x, y, angle * depth, depth)
             light[void:], opacity[void:] = self._lit(points, view, x, y, depth)
         result, clear = torch.empty_like(light), torch.empty_like(opacity)
         result[order], clear[order] = light, opacity
@@ -218,13 +225,16 @@ def _dot(a: Vector, b: Vector) -> Samples:
 def _points(
     scene: Scene,
     seen: Sequence[Target],
-    view: View,
     counts: Sequence[int],
     x: Samples,
     y: Samples,
+    width: Samples,
     depth: Samples,
 ) -> Points:
-    """Texture coordinates and normals of samples in the order of their solids, `counts` of each."""
+    """Texture coordinates and normals of samples [n] in the order of their solids, `counts` of each.
+
+    width: metres across a sample where the surface faces it.
+    """
     by_index = {target.number: target for target in seen}
     buffer = x.new_empty((9, len(x)))
     material = torch.empty(len(x), dtype=torch.int32, device=x.device)
@@ -234,14 +244,16 @@ def _points(
             part = slice(start, start + count)
             target = by_index[index]
             surface = scene.materials[target.solid.material]
-            buffer[:, part] = torch.stack(_surface(target, surface, view, x[part], y[part], depth[part]))
+            buffer[:, part] = torch.stack(
+                _surface(target, surface, x[part], y[part], width[part], depth[part])
+            )
             material[part] = target.solid.material
             start += count
     return Points(*buffer.unbind(), material=material)
 
 
 def _surface(
-    target: Target, material: Material, view: View, x: Samples, y: Samples, depth: Samples
+    target: Target, material: Material, x: Samples, y: Samples, width: Samples, depth: Samples
 ) -> list[Samples]:
     """The first nine fields of Points, of samples on one solid."""
     solid = target.solid
@@ -253,8 +265,8 @@ def _surface(
     facing = nx * x + ny * y + nz
     size = -torch.rsqrt(nx * nx + ny * ny + nz * nz + 1e-20) * facing.sign()
     facing = (facing * size * torch.rsqrt(x * x + y * y + 1)).abs()
-    unit = float(abs(np.linalg.det(solid.pose.linear))) ** (1 / 3)
-    pixel = depth * (1 / view.focal) * torch.rsqrt(facing.clamp(min=0.02)) * stretch
+    unit = solid.scale
+    pixel = width * torch.rsqrt(facing.clamp(min=0.02)) * stretch
     coordinates = []
     for pitch, angle, lag in ((material.pitch, material.angle, 0.0), (material.detail_pitch, 0.7, 37.0)):
         density = unit * pitch

@@ -34,6 +34,10 @@ class Ray(NamedTuple):
         """The points at parameter t."""
         return self.ox + t * self.dx, self.oy + t * self.dy, self.oz + t * self.dz
 
+    def advanced(self, t: Values) -> Ray:
+        """The same rays, begun at parameter t."""
+        return Ray(*self.at(t), self.dx, self.dy, self.dz)
+
     def map(self, function: Callable[[Tensor], Tensor]) -> Ray:
         """The rays with a function applied to what differs between them."""
         origin = (self.ox, self.oy, self.oz)
@@ -61,7 +65,8 @@ class Shape(Protocol):
     """A solid or a sheet in its canonical frame.
 
     name: the kind, as statistics count it; extent: half sizes of a box about the frame's origin that
-    holds it (infinite for planes); girth: length of one turn in u where u is an angle (0: u is a length).
+    holds it (infinite for planes); girth: length of one turn in u where u is an angle (0: u is a length);
+    finest: about the width of its thinnest part.
     """
 
     @property
@@ -72,6 +77,9 @@ class Shape(Protocol):
 
     @property
     def girth(self) -> float: ...
+
+    @property
+    def finest(self) -> float: ...
 
     def intersect(self, ray: Ray) -> Values:
         """The parameter of the first hit beyond NEAR, infinity where there is none."""
@@ -93,6 +101,7 @@ class Plane:
 
     half: tuple[float, float] = (math.inf, math.inf)
     girth: float = 0.0
+    finest: float = math.inf
 
     @property
     def name(self) -> str:
@@ -122,6 +131,10 @@ class Box:
     extent: tuple[float, float, float] = (1.0, 1.0, 1.0)
     name: str = "box"
     girth: float = 0.0
+
+    @property
+    def finest(self) -> float:
+        return 2 * min(self.extent)
 
     def intersect(self, ray: Ray) -> Values:
         entry, leave = box_interval(ray, self.extent)
@@ -161,6 +174,7 @@ class Ellipsoid:
     name: str = "ellipsoid"
     extent: tuple[float, float, float] = (1.0, 1.0, 1.0)
     girth: float = 2 * math.pi
+    finest: float = 2.0
 
     def intersect(self, ray: Ray) -> Values:
         return ball_entry(ray, radius=1.0)
@@ -191,6 +205,7 @@ class Cone:
     top: float = 1.0
     half: float = 1.0
     girth: float = 2 * math.pi
+    finest: float = 0.5
 
     @property
     def name(self) -> str:
@@ -242,6 +257,7 @@ class Capsule:
 
     half: float = 2.0
     girth: float = 2 * math.pi
+    finest: float = 2.0
 
     @property
     def name(self) -> str:

@@ -48,17 +48,27 @@ class Solid:
     material: int = 0
     transparent: bool = False
 
+    @property
+    def bounded(self) -> bool:
+        return bool(np.isfinite(self.shape.extent).all())
+
+    @property
+    def scale(self) -> float:
+        """Metres of a unit of the shape's frame, on average."""
+        return float(abs(np.linalg.det(self.pose.linear))) ** (1 / 3)
+
     def corners(self) -> np.ndarray:
         """The [8 3] corners of its box in the world; infinite where the shape is."""
-        extent = np.array(self.shape.extent)
-        if not np.isfinite(extent).all():
+        if not self.bounded:
             return np.full((8, 3), math.inf)
+        extent = np.array(self.shape.extent)
         signs = np.array(list(product((-1, 1), repeat=3)))
         return (signs * extent) @ self.pose.linear.T + self.pose.centre
 
 
 class Target(NamedTuple):
-    """A solid as one view sees it: its number, its rays' origin and matrix, and the pixels it may cover."""
+    """A solid as one view sees it: its number, its rays' origin and matrix, the pixels it may cover, and the
+    depth before which it does not begin."""
 
     number: int
     solid: Solid
@@ -66,6 +76,7 @@ class Target(NamedTuple):
     matrix: np.ndarray
     rows: tuple[int, int]
     columns: tuple[int, int]
+    nearest: float
 
     def ray(self, x: Tensor, y: Tensor) -> Ray:
         """Rays in the shape's frame through camera directions (x, y, 1); x and y broadcast."""
@@ -79,14 +90,17 @@ def targets(solids: Sequence[Solid], view: View) -> list[Target]:
     result = []
     rotation = np.array(view.rotation)
     for index, solid in enumerate(solids):
-        top, bottom, left, right = view.bounds(solid.corners())
+        corners = solid.corners()
+        top, bottom, left, right = view.bounds(corners)
         if bottom <= top:
             continue
         inverse = solid.pose.inverse
         origin = inverse @ (np.array(view.origin) - solid.pose.centre)
         matrix = inverse @ rotation
         ox, oy, oz = (float(value) for value in origin)
-        result.append(Target(index, solid, (ox, oy, oz), matrix, (top, bottom), (left, right)))
+        nearest = float(view.project(corners)[:, 2].min()) if solid.bounded else NEAR
+        place = (top, bottom), (left, right), max(nearest, NEAR)
+        result.append(Target(index, solid, (ox, oy, oz), matrix, *place))
     return result
 
 
@@ -126,20 +140,32 @@ def trace(
     return Hits(depth, index)
 
 
-def trace_points(
-    seen: Sequence[Target], view: View, x: Float[Tensor, " n"], y: Float[Tensor, " n"]
-) -> Float[Tensor, " n"]:
-    """The depth of the first hits through image points (x, y), in pixels of the view, not its grid."""
+def trace_points(seen: Sequence[Target], view: View, x: Float[Tensor, " n"], y: Float[Tensor, " n"]) -> Hits:
+    """The first hits through image points (x, y), in pixels of the view, not its grid.
+
+    The points come in the order of their rows: round(y) never falls.
+    """
     depth = torch.full_like(x, math.inf)
+    solid = torch.full_like(x, NOTHING, dtype=torch.int32)
     dx, dy = (x - view.cx) / view.focal, (y - view.cy) / view.focal
-    for target in seen:
-        near = (x >= target.columns[0] - 1) & (x <= target.columns[1])
-        near &= (y >= target.rows[0] - 1) & (y <= target.rows[1])
-        chosen = near.nonzero().squeeze(-1)
-        if len(chosen):
-            t = target.solid.shape.intersect(target.ray(dx[chosen], dy[chosen]))
-            depth[chosen] = torch.minimum(depth[chosen], t)
-    return depth
+    limits = torch.tensor([(t.rows[0] - 1, t.rows[1] + 1) for t in seen] or [(0, 0)], device=x.device)
+    parts = torch.searchsorted(torch.floor(y + 0.5), limits.to(y.dtype)).tolist()
+    for target, (start, end) in zip(seen, parts, strict=False):
+        part = slice(start, end)
+        if start >= end:
+            continue
+        if target.columns == (0, view.size[1]) and not target.solid.bounded:
+            t = target.solid.shape.intersect(target.ray(dx[part], dy[part]))
+            solid[part].masked_fill_(t < depth[part], target.number)
+            depth[part] = torch.minimum(depth[part], t)
+            continue
+        near = (x[part] >= target.columns[0] - 1) & (x[part] <= target.columns[1])
+        chosen = near.nonzero().squeeze(-1) + start
+        t = target.solid.shape.intersect(target.ray(dx[chosen], dy[chosen]))
+        before = depth[chosen]
+        solid[chosen] = solid[chosen].masked_fill(t < before, target.number)
+        depth[chosen] = torch.minimum(before, t)
+    return Hits(depth, solid)
 
 
 __all__ = [
