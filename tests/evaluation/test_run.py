@@ -18,7 +18,8 @@ from stereopsis.data.dataset import Annotations
 from stereopsis.evaluation.contestants import Contestant, RecordedRanges, leak_note
 from stereopsis.evaluation.protocols import Column, Part, Protocol, dataset_protocol, list_protocols, protocol
 from stereopsis.evaluation.results import Evaluation, Row
-from stereopsis.evaluation.run import describe, evaluate, reduced
+from stereopsis.evaluation.run import describe, evaluate
+from stereopsis.evaluation.scenes import reduced
 from stereopsis.structures import (
     Calibration,
     Predictor,
@@ -248,3 +249,10 @@ def test_weights_trained_on_the_split_are_refused() -> None:
     whole = Contestant("net", Offset(1.0), ("scenes",))
     with pytest.raises(ValueError, match="scenes/truth"):
         leak_note(whole, dataset_protocol("scenes", "truth"), allowed=False)
+
+
+def test_rendered_pairs_are_measured_as_read_ones() -> None:
+    found = evaluate(Offset(5.0), dataset_protocol("synthetic", "general"), name="fake", limit=1)
+    assert [row.name for row in found.rows] == ["general-0000"]
+    assert not found.failures
+    assert found.value("epe noc") > 0

@@ -22,7 +22,9 @@ def evaluate(
         str,
         typer.Argument(help="A name, a weights or exported file, sgbm-oracle, or a folder of disparities."),
     ],
-    protocol: Annotated[str, typer.Argument(help="A protocol, or DATASET or DATASET:SPLIT.")],
+    protocol: Annotated[
+        str, typer.Argument(help="A protocol, DATASET or DATASET:SPLIT, or synthetic:DISTRIBUTION.")
+    ],
     root: Annotated[
         list[str] | None, typer.Option("--root", help="The data set's folder, or DATASET=FOLDER, repeated.")
     ] = None,
@@ -123,10 +125,13 @@ class _Progress:
 def _protocol(name: str) -> Protocol:
     from stereopsis.data.sources.registry import dataset_entry, list_datasets
     from stereopsis.evaluation.protocols import dataset_protocol, list_protocols, protocol
+    from stereopsis.evaluation.scenes import SYNTHETIC
 
     if name in list_protocols():
         return protocol(name)
     dataset, _, split = name.partition(":")
+    if dataset == SYNTHETIC:
+        return dataset_protocol(SYNTHETIC, split or "general")
     if split or dataset in list_datasets():
         return dataset_protocol(dataset, split or dataset_entry(dataset).card.splits[0])
     raise ValueError(

@@ -7,25 +7,21 @@ be read or predicted is named, the rest is finished, and the evaluation says so.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol as Interface
 from typing import cast, runtime_checkable
 
-import cv2
 import numpy as np
 import torch
 
-from stereopsis.data.dataset import Annotations, StereoDataset
-from stereopsis.data.files import PairFiles
-from stereopsis.data.sources.registry import list_pairs
 from stereopsis.evaluation.journal import Journal
 from stereopsis.evaluation.measure import curves, measure
 from stereopsis.evaluation.protocols import AVERAGING, MASKS, Part, Protocol
 from stereopsis.evaluation.results import Evaluation, Failure, Row, averages
-from stereopsis.structures import Predictor, SceneInfo, StereoOutput, StereoPair, StereoSample
+from stereopsis.evaluation.scenes import PartScene, part_scenes, reduced
+from stereopsis.structures import Predictor, StereoOutput, StereoSample
 
 
 @runtime_checkable
@@ -47,11 +43,11 @@ Observer = Callable[[Row, StereoSample, StereoOutput], None]
 @dataclass(frozen=True)
 class _Work:
     part: int
-    files: PairFiles
+    scene: PartScene
 
     @property
     def key(self) -> tuple[int, str]:
-        return self.part, self.files.name
+        return self.part, self.scene.name
 
 
 def evaluate(
@@ -87,7 +83,7 @@ def evaluate(
         try:
             row, sample, output = _measured(predictor, item, protocol.parts[item.part])
         except (ValueError, OSError, RuntimeError) as error:
-            failures.append(Failure(item.part, item.files.name, str(error)))
+            failures.append(Failure(item.part, item.scene.name, str(error)))
             continue
         rows[item.key] = row
         record.add(row)
@@ -127,93 +123,42 @@ def describe(protocol: Protocol) -> tuple[str, ...]:
 def _work(protocol: Protocol, roots: Mapping[str, Path], limit: int | None) -> tuple[list[_Work], list[str]]:
     work, notes = [], []
     for index, part in enumerate(protocol.parts):
-        pairs = list_pairs(part.dataset, part.split, root=roots.get(part.dataset))
-        without = [files.name for files in pairs if files.disparity is None]
-        pairs = [files for files in pairs if files.disparity is not None]
-        twice = [name for name, count in Counter(files.name for files in pairs).items() if count > 1]
-        if twice:
-            raise ValueError(f"{part.label} has several pairs called {twice[0]!r}: names must be unique")
-        if not pairs:
-            raise ValueError(
-                f"{part.label} has no truth: it can be predicted (stereopsis submit), not measured"
-            )
-        if without:
-            notes.append(f"{part.label}: {len(without)} pairs have no truth and are left out")
-        if part.subset is not None and part.subset < len(pairs):
-            order = np.random.RandomState(1000).permutation(len(pairs))[: part.subset]
-            pairs = [pairs[place] for place in sorted(order)]
-        if limit is not None and limit < len(pairs):
-            notes.append(f"{part.label}: only the first {limit} of {len(pairs)} images: not the protocol")
-            pairs = pairs[:limit]
-        elif part.pairs is not None and part.pairs != len(pairs):
-            notes.append(f"{part.label}: {len(pairs)} images where the protocol has {part.pairs}")
-        work += [_Work(index, files) for files in pairs]
+        scenes, found = part_scenes(part, roots.get(part.dataset))
+        notes += found
+        if limit is not None and limit < len(scenes):
+            notes.append(f"{part.label}: only the first {limit} of {len(scenes)} images: not the protocol")
+        work += [_Work(index, scene) for scene in scenes[:limit]]
     return work, notes
 
 
 def _measured(
     predictor: Predictor | ByScene, item: _Work, part: Part
 ) -> tuple[Row, StereoSample, StereoOutput]:
-    dataset = StereoDataset([item.files])
-    sample = dataset[0]
+    sample, annotations = item.scene.open()
     if not bool(sample.valid.any()):
-        raise ValueError(f"the truth of {item.files.name} has no known pixel")
-    annotations = dataset.annotations(0) if item.files.regions or item.files.instances else Annotations()
+        raise ValueError(f"the truth of {item.scene.name} has no known pixel")
     if part.scale != 1:
         sample, annotations = reduced(sample, annotations, part.scale)
-    predict = predictor_for(predictor, item.files.name)
+    predict = predictor_for(predictor, item.scene.name)
     started = time.perf_counter()
     output = predict(sample.pair)
     seconds = time.perf_counter() - started
     output = output.to("cpu")
     if output.disparity.shape != sample.disparity.shape:
         raise ValueError(
-            f"the disparity of {item.files.name} is {_size(output.disparity)}, "
+            f"the disparity of {item.scene.name} is {_size(output.disparity)}, "
             f"its image {_size(sample.disparity)}: they must be equal"
         )
     row = Row(
         part=item.part,
-        name=item.files.name,
-        dataset=item.files.dataset,
+        name=item.scene.name,
+        dataset=item.scene.dataset,
         figures=measure(output, sample, annotations, part.columns),
         curves=curves(output, sample),
         seconds=seconds,
         size=sample.pair.size,
     )
     return row, sample, output
-
-
-def reduced(sample: StereoSample, annotations: Annotations, scale: float) -> tuple[StereoSample, Annotations]:
-    """Images by bilinear interpolation, maps by the nearest pixel, disparity times `scale` (as SMD-Nets)."""
-    height, width = sample.pair.size
-    size = int(width * scale), int(height * scale)
-
-    def shrink(tensor: torch.Tensor, interpolation: int) -> torch.Tensor:
-        array = tensor.movedim(0, -1).numpy() if tensor.ndim == 3 else tensor.numpy()
-        resized = cv2.resize(np.ascontiguousarray(array, np.float32), size, interpolation=interpolation)
-        result = torch.from_numpy(resized)
-        return result.movedim(-1, 0).contiguous() if tensor.ndim == 3 else result
-
-    def nearest(tensor: torch.Tensor) -> torch.Tensor:
-        result = shrink(tensor, cv2.INTER_NEAREST)
-        return result > 0.5 if tensor.dtype == torch.bool else result
-
-    pair = StereoPair(*(shrink(view, cv2.INTER_LINEAR) for view in (sample.pair.left, sample.pair.right)))
-    info = tuple(
-        SceneInfo(i.name, i.dataset, i.calibration and i.calibration.scaled(scale)) for i in sample.info
-    )
-    right = sample.disparity_right
-    smaller = StereoSample(
-        pair,
-        nearest(sample.disparity) * scale,
-        nearest(sample.valid),
-        occluded=None if sample.occluded is None else nearest(sample.occluded),
-        disparity_right=None if right is None else nearest(right) * scale,
-        info=info,
-    )
-    regions = {name: nearest(region) for name, region in annotations.regions.items()}
-    instances = None if annotations.instances is None else nearest(annotations.instances)
-    return smaller, Annotations(regions, instances)
 
 
 def _size(tensor: torch.Tensor) -> str:
