@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stereopsis.cli._outputs import Cloud, Summary
     from stereopsis.io.pairs import PairPaths
     from stereopsis.prediction.composition import Wrapping
-    from stereopsis.structures import Calibration, Predictor, StereoPair
+    from stereopsis.structures import Calibration, Predictor, StereoOutput, StereoPair
 
 LARGEST_DISPARITY = 16384
 """Pixels; no camera has more."""
@@ -44,6 +44,10 @@ def predict(
     both: Annotated[
         bool, typer.Option("--both", help="Also the right view's disparity, and occlusion.")
     ] = False,
+    superresolution: Annotated[
+        float | None,
+        typer.Option(help="Also disparity_superresolved.pfm, this many times as fine (smd-...; up to 32)."),
+    ] = None,
     scale: Annotated[float, typer.Option(help="Predict at this scale of the images.")] = 1.0,
     max_memory: Annotated[
         str | None, typer.Option(help="Such as 2G: larger pairs go through in tiles.")
@@ -66,8 +70,11 @@ def predict(
     """
     from stereopsis.cli._outputs import Cloud, check_folder
     from stereopsis.prediction.composition import Wrapping
+    from stereopsis.prediction.superresolution import enlarged_size
 
     _check_range(min_disparity, max_disparity)
+    if superresolution is not None:
+        enlarged_size((1, 1), superresolution)  # refuses factors out of range before any work
     wrapping = Wrapping(
         scale=scale,
         max_memory=None if max_memory is None else parse_memory(max_memory),
@@ -83,7 +90,7 @@ def predict(
     )
     known = None if calibration is None else _calibration(calibration)
     cloud = Cloud(min_confidence=min_confidence, near=near, far=far)
-    work = _Work(predictor, wrapping, known, cloud)
+    work = _Work(predictor, wrapping, known, cloud, superresolution)
     summaries, failures = _run(jobs, work, output)
     _say(summaries, name, output, as_json=json)
     if failures:
@@ -113,6 +120,7 @@ class _Work:
     wrapping: Wrapping
     calibration: Calibration | None
     cloud: Cloud
+    superresolution: float | None = None
 
     def __call__(self, job: _Job, limits: tuple[float, float] | None) -> Summary:
         import time
@@ -136,6 +144,8 @@ class _Work:
             cloud=self.cloud,
             limits=limits,
         )
+        if self.superresolution is not None:
+            files = (*files, _write_superresolved(job.folder, output, self.superresolution))
         return summarised(
             job.name,
             pair,
@@ -146,6 +156,15 @@ class _Work:
             files=files,
             count=count,
         )
+
+
+def _write_superresolved(folder: Path, output: StereoOutput, factor: float) -> str:
+    """The name of the file, in the folder, that holds the disparity at `factor` times the resolution."""
+    from stereopsis.prediction.superresolution import write_superresolved
+
+    name = "disparity_superresolved.pfm"
+    write_superresolved(folder / name, output, factor)
+    return name
 
 
 def parse_memory(text: str) -> int:
