@@ -82,6 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     With STEREOPSIS_TRACEBACK=1 in the environment they are raised instead.
     """
     with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
         warnings.showwarning = _show_warning
         try:
             result = application()(
