@@ -93,14 +93,15 @@ def zoom(sample: StereoSample, horizontal: float, vertical: float) -> StereoSamp
         dataclasses.replace(i, calibration=i.calibration and i.calibration.scaled(sx, sy))
         for i in sample.info
     )
+    right = sample.disparity_right
+    if right is not None:
+        right = torch.where(mask(right.isfinite()), _resize_disparity(right, size) * sx, math.inf)
     return StereoSample(
         pair=sample.pair.map(image),
         disparity=_resize_disparity(sample.disparity, size) * sx,
         valid=mask(sample.valid),
         occluded=None if sample.occluded is None else mask(sample.occluded),
-        disparity_right=None
-        if sample.disparity_right is None
-        else _resize_disparity(sample.disparity_right, size) * sx,
+        disparity_right=right,
         info=info,
     )
 

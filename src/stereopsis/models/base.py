@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -146,6 +146,19 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def from_official(cls, state: Mapping[str, Tensor]) -> StateDict:
         """Published names (the prefix of the whole already stripped) -> ours; what is unused is left out."""
+
+
+@runtime_checkable
+class TwoSided(Protocol):
+    """A network that gives the disparity of either view from the pair as it is."""
+
+    def forward_side(
+        self,
+        left: Float[Tensor, "b 3 h w"],
+        right: Float[Tensor, "b 3 h w"],
+        *,
+        side: Literal["left", "right"],
+    ) -> StereoOutput: ...
 
 
 class MonoModel(nn.Module, ABC, Generic[Config]):

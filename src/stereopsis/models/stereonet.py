@@ -77,7 +77,7 @@ _CARD = Card(
     tiny={"max_disparity": 64},
 )
 class StereoNet(StereoModel[StereoNetConfig, VolumeOutput]):
-    """`forward` gives the left view; `forward_side` either view, with the same weights."""
+    """`forward` gives the left view, in training the right one too; `forward_side` either, same weights."""
 
     def __init__(self, config: StereoNetConfig) -> None:
         super().__init__(config)
@@ -91,7 +91,11 @@ class StereoNet(StereoModel[StereoNetConfig, VolumeOutput]):
         return Padding(minimum=(smallest, smallest))
 
     def forward(self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"]) -> VolumeOutput:
-        return self.forward_side(left, right, side="left")
+        output = self.forward_side(left, right, side="left")
+        if not self.training:
+            return output
+        other = self.forward_side(left, right, side="right")
+        return dataclasses.replace(output, right_disparity=other.disparity, right_stages=other.stages)
 
     def forward_side(
         self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"], *, side: Side

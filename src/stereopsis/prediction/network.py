@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, get_args
 
 import torch
 
 from stereopsis import confidence, geometry
-from stereopsis.models.base import StereoModel
+from stereopsis.models.base import StereoModel, TwoSided
 from stereopsis.structures import StereoOutput, StereoPair
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -65,18 +65,22 @@ class NetworkPredictor:
         return output.cropped(top, left, height, width).to("cpu", torch.float32)
 
     def _run(self, pair: StereoPair) -> StereoOutput:
-        autocast = (
-            nullcontext()
-            if self.precision == "float32"
-            else torch.autocast(self.device.type, getattr(torch, self.precision))
-        )
-        with autocast:
+        with self._autocast():
             output = self.model(pair.left, pair.right)
         return output.to(torch.float32)
 
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.precision))
+
     def _with_right_view(self, pair: StereoPair, output: StereoOutput) -> StereoOutput:
-        mirrored = self._run(StereoPair(pair.right.flip(-1), pair.left.flip(-1)))
-        right = mirrored.disparity.flip(-1)
+        if isinstance(self.model, TwoSided):
+            with self._autocast():
+                right = self.model.forward_side(pair.left, pair.right, side="right").disparity.float()
+        else:
+            mirrored = self._run(StereoPair(pair.right.flip(-1), pair.left.flip(-1)))
+            right = mirrored.disparity.flip(-1)
         occluded = geometry.occlusion(output.disparity, right) if self.both else output.occluded
         return dataclasses.replace(output, right_disparity=right, occluded=occluded)
 

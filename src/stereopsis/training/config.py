@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from stereopsis.data.augment import Augmentation
@@ -182,15 +183,15 @@ def _nearest(name: str, names: Sequence[str]) -> str:
 def _keys() -> list[str]:
     """Every dotted key of the settings, and every group."""
 
-    def walk(node: DictConfig, prefix: str) -> list[str]:
+    def walk(node: type, prefix: str) -> list[str]:
         keys: list[str] = []
-        for key in node:
-            name = f"{prefix}{key}"
+        hints = get_type_hints(node)
+        for setting in dataclasses.fields(node):
+            name = f"{prefix}{setting.name}"
             keys.append(name)
-            child = None if OmegaConf.is_missing(node, key) else node._get_node(key)
-            if isinstance(child, DictConfig) and not child._is_none():
-                keys += walk(child, f"{name}.")
+            if dataclasses.is_dataclass(hints[setting.name]):
+                keys += walk(hints[setting.name], f"{name}.")
         return keys
 
     groups = [path.name for path in _CONFIGS.iterdir() if path.is_dir()]
-    return [*groups, *walk(OmegaConf.structured(TrainSettings), "")]
+    return [*groups, *walk(TrainSettings, "")]

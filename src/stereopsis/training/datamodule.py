@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -85,8 +86,11 @@ class Preparation:
         valid = sample.valid
         if settings.max_disparity > 0:
             valid = valid & (sample.disparity < settings.max_disparity)
-        # Sources differ in what else they know; a batch holds what all of them do.
-        return StereoSample(sample.pair, sample.disparity, valid, info=sample.info)
+        right = sample.disparity_right
+        # Sources differ in what else they know; in a batch every pair has the same fields.
+        if right is None:
+            right = torch.full_like(sample.disparity, math.inf)
+        return StereoSample(sample.pair, sample.disparity, valid, disparity_right=right, info=sample.info)
 
 
 def open_source(settings: SourceSettings, *, held_back: bool = False) -> Dataset[StereoSample]:

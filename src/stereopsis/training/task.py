@@ -110,8 +110,8 @@ class SupervisedTask(LightningModule):
             torch.save({name: tensor.cpu() for name, tensor in tensors.items()}, temporary)
         names = ", ".join(info.name for info in batch.info)
         return (
-            f"the loss is {float(loss.detach())} at step {self.global_step}: its batch ({names}) is saved in {path}; "
-            f"lower optimizer.lr, set trainer.gradient_clip, or start again from the last checkpoint"
+            f"the loss is {float(loss.detach())} at step {self.global_step}: its batch ({names}) is saved in "
+            f"{path}; lower optimizer.lr, set trainer.gradient_clip, or start again from the last checkpoint"
         )
 
 

@@ -1,0 +1,88 @@
+"""Settings are checked, experiments are the published recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from stereopsis.losses import create_loss
+from stereopsis.models.registry import create
+from stereopsis.training.config import list_experiments, read_settings
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("trainer.max_step=3", "did you mean trainer.max_steps"),
+        ("experiment=overfitt", "there is no experiment 'overfitt'; did you mean overfit"),
+        ("data.augment.flipp=1", "did you mean data.augment.flip"),
+        ("data.batch_size=many", "'many' of type 'str' could not be converted to Integer"),
+        ("loss=smoth_l1", "did you mean smooth_l1"),
+        ("nonsense", "there is no setting 'nonsense'"),
+    ],
+)
+def test_what_is_not_a_setting_is_refused_with_the_nearest_name(override: str, said: str) -> None:
+    with pytest.raises(ValueError, match=override.split("=")[0]) as raised:
+        read_settings([override])
+    assert said in str(raised.value)
+
+
+def test_options_of_networks_and_losses_are_checked_by_these() -> None:
+    settings = read_settings(["model.options.max_disparty=3", "loss.options.betta=2"])
+    with pytest.raises(ValueError, match="did you mean max_disparity"):
+        create(settings.model.name, **settings.model.options)
+    with pytest.raises(ValueError, match="did you mean beta"):
+        create_loss(settings.loss.name, **settings.loss.options)
+
+
+@pytest.mark.parametrize("name", list_experiments())
+def test_every_experiment_names_a_loss_and_fields_of_its_network(name: str) -> None:
+    settings = read_settings([f"experiment={name}"])
+    create_loss(settings.loss.name, **settings.loss.options)
+    from stereopsis.models.registry import entry
+
+    fields = {field.name for field in dataclasses.fields(entry(settings.model.name).config)}
+    assert set(settings.model.options) <= fields
+
+
+# From the published programs' scripts: rate, weight decay, steps, batch, crop (height, width), schedule.
+_RECIPES = {
+    "raft-stereo-sceneflow": (2e-4, 1e-5, 200_000, 8, [320, 720], "one-cycle"),
+    "raft-stereo-middlebury": (2e-5, 1e-5, 4_000, 2, [384, 1000], "one-cycle"),
+    "igev-stereo-sceneflow": (2e-4, 1e-5, 200_000, 8, [320, 736], "one-cycle"),
+    "igev-stereo-kitti": (2e-4, 1e-5, 200_000, 8, [320, 736], "one-cycle"),
+    "igev-plusplus-rt-sceneflow": (2e-4, 1e-5, 200_000, 8, [320, 768], "one-cycle"),
+    "selective-igev-sceneflow": (2e-4, 1e-5, 200_000, 8, [320, 736], "one-cycle"),
+    "selective-raft-sceneflow": (2e-4, 1e-5, 200_000, 8, [320, 720], "one-cycle"),
+    "stereonet-sceneflow": (1e-3, 1e-4, 20 * 35_454, 1, [513, 912], "exponential"),
+    "stereonet-keystone": (2.54e-4, 1e-4, 21 * 31_653, 1, None, "exponential"),
+    "psmnet-sceneflow": (1e-3, 0.0, 10 * 2_954, 12, [256, 512], "constant"),
+    "psmnet-kitti2015": (1e-3, 0.0, 4_000, 12, [256, 512], "steps"),
+    "gmstereo-scale1-sceneflow": (1e-3, 1e-4, 100_000, 64, [384, 768], "one-cycle"),
+    "gmstereo-scale2-sceneflow": (1e-3, 1e-4, 100_000, 32, [384, 768], "one-cycle"),
+    "gmstereo-sceneflow": (4e-4, 1e-4, 100_000, 16, [384, 768], "one-cycle"),
+    "coex": (1e-3, 0.0, 44_310, 8, [288, 576], "steps"),
+    "aanet": (1e-3, 1e-4, 35_392, 64, [288, 576], "steps"),
+    "aanet-plus": (1e-3, 1e-4, 35_392, 64, [288, 576], "steps"),
+}
+
+
+@pytest.mark.parametrize("name", _RECIPES)
+def test_published_recipes_keep_their_numbers(name: str) -> None:
+    settings = read_settings([f"experiment={name}"])
+    chosen = settings.optimizer
+    found = (
+        chosen.lr,
+        chosen.weight_decay,
+        settings.trainer.max_steps,
+        settings.data.batch_size,
+        settings.data.crop,
+        chosen.schedule,
+    )
+    assert found == _RECIPES[name]
+
+
+def test_every_published_recipe_is_held_to_its_numbers() -> None:
+    ours = {"overfit", "fast"}
+    assert set(list_experiments()) - ours == set(_RECIPES)
