@@ -134,22 +134,49 @@ def model_from_official(
 
     Raises ValueError where no network has such tensors, where they are mixed, missing or misshapen.
     """
+    candidates = []
     for network in dict.fromkeys(e.network for e in _all_entries().values()):
         tensors = _without_prefixes(state, network.official_prefixes)
         config = network.recognise(tensors)
-        if config is None:
-            continue
-        model = network(replace_config(config, options, network.__name__))
-        named = network.from_official(tensors)
-        if isinstance(model, StereoModel):
-            named = model.without_unused(named)
-        load_strictly(model, named, name_of(model))
-        return model
-    nearest, shared = _nearest(state)
-    raise ValueError(
-        f"no known network has these tensors (first: {', '.join(list(state)[:3])}); "
-        f"the nearest is {nearest}, which shares {shared} of {len(state)} names"
-    )
+        if config is not None:
+            candidates.append((network, config, tensors))
+    if not candidates:
+        nearest, shared = _nearest(state)
+        raise ValueError(
+            f"no known network has these tensors (first: {', '.join(list(state)[:3])}); "
+            f"the nearest is {nearest}, which shares {shared} of {len(state)} names"
+        )
+    # One that contains another is recognised as both: the one that knows more of the names is meant.
+    alone = len(candidates) == 1
+    network, config, tensors = candidates[0] if alone else max(candidates, key=lambda c: _shared(*c))
+    model = network(replace_config(config, options, network.__name__))
+    named = _named(network, tensors, name_of(model))
+    if isinstance(model, StereoModel):
+        named = model.without_unused(named)
+    load_strictly(model, named, name_of(model))
+    return model
+
+
+def _named(
+    network: type[StereoModel[Any, Any]] | type[MonoModel[Any]], tensors: Mapping[str, Tensor], name: str
+) -> StateDict:
+    """The tensors under our names; ValueError where those that are joined or split do not fit."""
+    try:
+        return network.from_official(tensors)
+    except (RuntimeError, LookupError, TypeError) as error:
+        raise ValueError(f"the tensors do not fit {name} ({' '.join(str(error).split())[:200]})") from error
+
+
+def _shared(
+    network: type[StereoModel[Any, Any]] | type[MonoModel[Any]], config: Any, tensors: Mapping[str, Tensor]
+) -> int:
+    """How many of the network's own names the tensors give."""
+    with torch.device("meta"):
+        own = network(config).state_dict().keys()
+    try:
+        return len(own & _named(network, tensors, network.__name__).keys())
+    except ValueError:
+        return 0
 
 
 def _without_prefixes(state: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> StateDict:
@@ -160,12 +187,9 @@ def _without_prefixes(state: Mapping[str, Tensor], prefixes: tuple[str, ...]) ->
 
 
 def _nearest(state: Mapping[str, Tensor]) -> tuple[str, int]:
-    def shared(candidate: Entry) -> int:
-        with torch.device("meta"):
-            own = candidate.network(candidate.config).state_dict().keys()
-        tensors = _without_prefixes(state, candidate.network.official_prefixes)
-        return len(own & candidate.network.from_official(tensors).keys())
-
-    scores = {name: shared(candidate) for name, candidate in _all_entries().items()}
+    scores = {
+        name: _shared(e.network, e.config, _without_prefixes(state, e.network.official_prefixes))
+        for name, e in _all_entries().items()
+    }
     best = max(scores, key=lambda name: scores[name])
     return best, scores[best]
