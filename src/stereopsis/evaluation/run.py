@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol as Interface
 from typing import cast, runtime_checkable
 
+import cv2
 import numpy as np
 import torch
 
@@ -82,7 +83,7 @@ def evaluate(
             continue
         try:
             row, sample, output = _measured(predictor, item, protocol.parts[item.part])
-        except (ValueError, OSError, RuntimeError) as error:
+        except (ValueError, OSError, RuntimeError, cv2.error) as error:
             failures.append(Failure(item.part, item.scene.name, str(error)))
             continue
         rows[item.key] = row
