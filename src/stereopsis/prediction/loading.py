@@ -70,7 +70,7 @@ def load(model: str | Path, *, weights: str | Path | None = None, **options: Any
         if type(loaded) is not expected.network:
             raise ValueError(f"{weights} holds {type(loaded).__name__}, not {name}: name that or no model")
     elif name in list_models():
-        loaded = _load_shipped(name, options)
+        loaded = _load_model(shipped_weights(name), options)
     elif Path(name).suffix or Path(name).exists():
         loaded = _load_model(Path(name), options)
     else:
@@ -110,14 +110,15 @@ CLASSICAL: dict[str, Callable[..., Predictor]] = {"sgbm": _sgbm}
 """Predictors without weights, by name."""
 
 
-def _load_shipped(name: str, options: dict[str, Any]) -> StereoModel[Any, Any] | MonoModel[Any]:
+def shipped_weights(name: str) -> Path:
+    """The weights of that network that come with the package; ValueError where there are none."""
     path = _WEIGHTS / f"{name}.safetensors"
     if not path.exists():
         raise ValueError(
             f"no weights for {name} come with the package: give its published file, "
             f"stereopsis.load(PATH) or --weights PATH (stereopsis models says where it is published)"
         )
-    return _load_model(path, options)
+    return path
 
 
 def _load_model(path: Path, options: dict[str, Any]) -> StereoModel[Any, Any] | MonoModel[Any]:

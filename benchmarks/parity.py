@@ -1,0 +1,86 @@
+"""Exports networks to both runtimes and records how they compare with the original: results/parity/*.json.
+
+Example: python benchmarks/parity.py stereonet psmnet --folder exported/ --iterations raft-stereo=32
+Networks without weights of their own take random ones (fp32 is judged, nothing else).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from stereopsis.export.main import SUFFIX, Target, plain, write_proven
+from stereopsis.export.onnx import to_onnx
+from stereopsis.export.openvino import to_openvino
+from stereopsis.export.original import Original, original, random_original
+from stereopsis.export.parity import rendered_samples
+
+SIZES = ((240, 320), (291, 413), (352, 256))
+RESULTS = Path(__file__).resolve().parent / "results" / "parity"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="+")
+    parser.add_argument("--folder", type=Path, required=True, help="where exported files go")
+    parser.add_argument("--options", nargs="*", default=[], help="NAME=INTEGER fields of the config")
+    parser.add_argument("--static", help="WIDTHxHEIGHT instead of any size")
+    parser.add_argument("--count", type=int, default=1, help="rendered pairs of each size")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    options = {key: int(value) for key, _, value in (text.partition("=") for text in given.options)}
+    size = None
+    if given.static:
+        width, _, height = given.static.partition("x")
+        size = (int(height), int(width))
+    for name in given.networks:
+        record(source_of(name, options), name, given.folder, size, given.count)
+
+
+def source_of(name: str, options: dict[str, int]) -> Original:
+    try:
+        return original(name, **options)
+    except (ValueError, FileNotFoundError):
+        return random_original(name, **options)
+
+
+def record(source: Original, name: str, folder: Path, size: tuple[int, int] | None, count: int) -> None:
+    started = time.monotonic()
+    model = to_onnx(source, size=size)
+    seconds = time.monotonic() - started
+    samples = list(rendered_samples([size] if size else SIZES, each=count, seed=0))
+    facts: dict[str, object] = {
+        "command": " ".join(["python", "benchmarks/parity.py", *sys.argv[1:]]),
+        "network": name,
+        "trained": source.trained,
+        "config": source.config,
+        "size": "any" if size is None else f"{size[1]}x{size[0]}",
+        "batch": "any" if model.header.batch is None else model.header.batch,
+        "export_seconds": round(seconds, 1),
+        "load_average": os.getloadavg(),
+    }
+    targets: tuple[Target, ...] = ("onnx", "openvino")
+    for target in targets:
+        made = model if target == "onnx" else to_openvino(model)
+        path = folder / f"{name}{SUFFIX[target]}"
+        for proof in write_proven(made, source, path, samples):
+            facts[f"{target} {proof.precision}"] = {
+                "judged": proof.judged,
+                "failures": list(proof.failures),
+                **plain(proof.parity),
+            }
+    (RESULTS / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
+    print(json.dumps(facts), flush=True)
+
+
+if __name__ == "__main__":
+    main()

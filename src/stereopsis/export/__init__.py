@@ -1,0 +1,1 @@
+"""Networks as ONNX and OpenVINO files, each with the proof that it gives what the original gives."""
