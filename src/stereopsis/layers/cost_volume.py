@@ -72,7 +72,7 @@ def groupwise_correlation_volume(
         raise ValueError(f"{channels} channels cannot be split into {groups} equal groups")
     size = channels // groups
     grouped = (batch * groups, size, height, width)
-    volume = _correlation(left.reshape(grouped), right.reshape(grouped), levels) / size
+    volume = _correlation(left.reshape(grouped), right.reshape(grouped), levels).div_(size)
     return volume.view(batch, groups, levels, height, width)
 
 
@@ -118,11 +118,14 @@ def _correlation(left: Tensor, right: Tensor, levels: int) -> Tensor:
         if torch.compiler.is_compiling():
             products = [torch.mul(*_matched(left, right, d)).sum(1) for d in range(levels)]
             return torch.stack([F.pad(p, (left.shape[-1] - p.shape[-1], 0)) for p in products], 1)
-        blocks = [
-            _band(left[..., start : start + levels], right, start, levels)
-            for start in range(0, left.shape[-1], levels)
-        ]
-        return torch.cat(blocks, -1)
+        starts = range(0, left.shape[-1], levels)
+        if _by_stacking(left, right):
+            return torch.cat([_band(left[..., s : s + levels], right, s, levels) for s in starts], -1)
+        volume = left.new_empty(left.shape[0], levels, *left.shape[-2:])
+        for start in starts:  # one block's products at a time
+            block = left[..., start : start + levels]
+            volume[..., start : start + levels] = _band(block, right, start, levels)
+        return volume
 
 
 def _band(block: Tensor, right: Tensor, start: int, levels: int) -> Tensor:
