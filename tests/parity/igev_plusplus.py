@@ -56,7 +56,7 @@ def _ranges(case: Case, predictor: Any) -> dict[str, Tensor]:
         inputs |= {f"volume_{name}": f"ranges.stems.{index}", f"lookup_{name}": f"geometry_features.{index}"}
     with tap(model, modules) as taken, tap_inputs(model, inputs) as given:
         disparity = predictor(case.pair()).disparity
-    maps, match = taken["features"][0], taken["match"][0]
+    maps, match = taken["features"][0], torch.cat(taken["match"])
     middle = match.shape[-2] // 2
     found = {"disparity": disparity, **igev_stereo.features(maps, match), **igev_stereo.loop(taken, given)}
     del found["lookup_1"]

@@ -65,7 +65,7 @@ def geometry(taken: Mapping[str, list[Any]], given: Mapping[str, list[Any]]) -> 
     """The arrays of the non-iterative half."""
     middle = taken["match"][0].shape[-2] // 2
     found = {
-        **features(taken["features"][0], taken["match"][0]),
+        **features(taken["features"][0], torch.cat(taken["match"])),
         "geometry_volume": taken["aggregate"][0][0, :, ::8, middle],
         "cost_logits": taken["classify"][0][0, 0, :, middle],
         "init_disparity": taken["encoding"][0].disparity[0],

@@ -97,31 +97,37 @@ class RowCorrelation:
         width = left.shape[-1]
         self._levels = Levels(width, levels, radius=radius, device=left.device)
         with torch.autocast(left.device.type, enabled=False):
-            self._left = (left.float() * scale).permute(0, 2, 3, 1)
-            self._right = pooled_levels(right.float(), levels).permute(0, 2, 1, 3)
-            self.volume = torch.matmul(self._left, self._right) if storage == "stored" else None
+            rows = (left.float() * scale).permute(0, 2, 3, 1), pooled_levels(right.float(), levels)
+            rows = rows[0], rows[1].permute(0, 2, 1, 3)
+            self._rows = rows if storage == "recomputed" else None
+            self.volume = torch.matmul(*rows) if storage == "stored" else None
 
     def __call__(self, position: Float[Tensor, "b h w"]) -> Float[Tensor, "b k h w"]:
         """The windows around `position` (a column of the right image), channels level by level."""
         windows = self._levels.windows(position)
         if self.volume is not None:
             return _look_up(self.volume, windows).permute(0, 3, 1, 2)
-        with torch.autocast(self._left.device.type, enabled=False):
-            return self._recomputed(windows).permute(0, 3, 1, 2)
+        assert self._rows is not None
+        with torch.autocast(position.device.type, enabled=False):
+            return _recomputed(*self._rows, windows).permute(0, 3, 1, 2)
 
-    def _recomputed(self, windows: Windows) -> Float[Tensor, "b h w k"]:
-        batch, height, width, _ = self._left.shape
-        row_bytes = 4 * batch * width * self._right.shape[-1]
-        rows = max(1, _BLOCK_BYTES // row_bytes)
-        blocks = []
-        for y in range(0, height, rows):
-            part = Windows(*(field[:, y : y + rows] for field in windows))
-            left, right = self._left[:, y : y + rows], self._right[:, y : y + rows]
-            if torch.is_grad_enabled() and (left.requires_grad or right.requires_grad):
-                blocks.append(checkpoint(_multiply_and_look_up, left, right, part, use_reentrant=False))
-            else:
-                blocks.append(_multiply_and_look_up(left, right, part))
-        return torch.cat(blocks, 1)
+
+def _recomputed(
+    left: Float[Tensor, "b h w c"], right: Float[Tensor, "b h c wl"], windows: Windows
+) -> Float[Tensor, "b h w k"]:
+    """Products of a few rows at a time; for gradients they are formed once more."""
+    batch, height, width, _ = left.shape
+    rows = max(1, _BLOCK_BYTES // (4 * batch * width * right.shape[-1]))
+    learning = torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)
+    blocks = []
+    for y in range(0, height, rows):
+        part = Windows(*(field[:, y : y + rows] for field in windows))
+        given = left[:, y : y + rows], right[:, y : y + rows], part
+        if learning:
+            blocks.append(checkpoint(_multiply_and_look_up, *given, use_reentrant=False))
+        else:
+            blocks.append(_multiply_and_look_up(*given))
+    return torch.cat(blocks, 1)
 
 
 def _multiply_and_look_up(left: Tensor, right: Tensor, windows: Windows) -> Tensor:

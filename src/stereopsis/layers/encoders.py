@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -62,7 +62,11 @@ class ResidualTrunk(nn.Module):
         )
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 128 ho wo"]:
-        return self.stages(self.stem(image))
+        x = self.stem(image)
+        for pair in self.stages:
+            for block in cast(nn.Sequential, pair):  # a call of the whole would keep its input until the end
+                x = block(x)
+        return x
 
 
 def raft_strides(downsample: int) -> tuple[int, int, int]:

@@ -71,6 +71,24 @@ class GeometryEncoder(nn.Module):
         return GeometryEncoding(maps, left_features, right_features, volume, regress(self.classify(volume)))
 
 
+def match_views(
+    features: StemmedFeatures,
+    match: MatchingFeatures,
+    left: Float[Tensor, "b 3 h w"],
+    right: Float[Tensor, "b 3 h w"],
+) -> tuple[StemmedMaps, Tensor, Tensor]:
+    """The left image's maps and both images' matching features.
+
+    CPUs take one image after the other, which is as quick as a batch and holds half as much.
+    """
+    if left.device.type == "cpu" and not features.training:
+        maps = features(left)
+        return maps, match(maps.scale4), match(features(right).scale4)
+    both = features(torch.cat([left, right]))
+    left_features, right_features = match(both.scale4).chunk(2)
+    return both.first(len(left)), left_features, right_features
+
+
 def regress(scores: Float[Tensor, "b 1 d h w"], *, interval: int = 1) -> Float[Tensor, "b h w"]:
     """The expected disparity, levels `interval` pixels apart, in float32."""
     levels = interval * torch.arange(scores.shape[2], device=scores.device, dtype=torch.float32)

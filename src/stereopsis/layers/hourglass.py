@@ -22,7 +22,17 @@ class FeatureAttention(nn.Module):
     def forward(
         self, volume: Float[Tensor, "b c d h w"], features: Float[Tensor, "b cf h w"]
     ) -> Float[Tensor, "b c d h w"]:
-        return volume * self.weigh(self.squeeze(features)).sigmoid().unsqueeze(2)
+        return volume * self.weights(features)
+
+    def attend_(
+        self, volume: Float[Tensor, "b c d h w"], features: Float[Tensor, "b cf h w"]
+    ) -> Float[Tensor, "b c d h w"]:
+        """The same, in place where no gradients are wanted: for volumes that nobody else holds."""
+        weights = self.weights(features)
+        return volume * weights if torch.is_grad_enabled() else volume.mul_(weights)
+
+    def weights(self, features: Float[Tensor, "b cf h w"]) -> Float[Tensor, "b c 1 h w"]:
+        return self.weigh(self.squeeze(features)).sigmoid().unsqueeze(2)
 
 
 class AttendedStem(nn.Module):
@@ -36,7 +46,7 @@ class AttendedStem(nn.Module):
     def forward(
         self, volume: Float[Tensor, "b c d h w"], features: Float[Tensor, "b 96 h w"]
     ) -> Float[Tensor, "b co d h w"]:
-        return self.attention(self.conv(volume), features)
+        return self.attention.attend_(self.conv(volume), features)
 
 
 class GuidedHourglass(nn.Module):
@@ -62,13 +72,13 @@ class GuidedHourglass(nn.Module):
         self.up4 = nn.ConvTranspose3d(16, outputs, 4, 2, 1, bias=False)
 
     def forward(self, volume: Float[Tensor, "b c d h w"], maps: StemmedMaps) -> Float[Tensor, "b co d h w"]:
-        volume8 = self.attend8(self.down8(volume), maps.scale8)
-        volume16 = self.attend16(self.down16(volume8), maps.scale16)
-        volume32 = self.attend32(self.down32(volume16), maps.scale32)
+        volume8 = self.attend8.attend_(self.down8(volume), maps.scale8)
+        volume16 = self.attend16.attend_(self.down16(volume8), maps.scale16)
+        volume32 = self.attend32.attend_(self.down32(volume16), maps.scale32)
         up16 = self.merge16(torch.cat([self.up16(volume32), volume16], 1))
-        up8 = self.up8(self.attend_up16(up16, maps.scale16))
+        up8 = self.up8(self.attend_up16.attend_(up16, maps.scale16))
         up8 = self.merge8(torch.cat([up8, volume8], 1))
-        return self.up4(self.attend_up8(up8, maps.scale8))
+        return self.up4(self.attend_up8.attend_(up8, maps.scale8))
 
 
 def _down(inputs: int, outputs: int, norm: Norm) -> nn.Sequential:

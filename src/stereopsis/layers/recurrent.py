@@ -36,9 +36,13 @@ class ConvGRU(nn.Module):
     ) -> Float[Tensor, "b c h w"]:
         """context: the shares of z, r and q, in this order."""
         for_gates, for_candidate = context.split([2 * self.hidden, self.hidden], 1)
-        gates = torch.sigmoid(self.gates(torch.cat([hidden, *inputs], 1)) + for_gates)
-        update, reset = gates.chunk(2, 1)
-        candidate = torch.tanh(self.candidate(torch.cat([reset * hidden, *inputs], 1)) + for_candidate)
+        joined = torch.cat([hidden, *inputs], 1)
+        update, reset = torch.sigmoid(self.gates(joined).add_(for_gates)).chunk(2, 1)
+        if torch.is_grad_enabled():
+            joined = torch.cat([reset * hidden, *inputs], 1)
+        else:
+            joined[:, : self.hidden].mul_(reset)
+        candidate = torch.tanh(self.candidate(joined).add_(for_candidate))
         return hidden + update * (candidate - hidden)
 
 

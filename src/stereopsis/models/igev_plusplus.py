@@ -38,6 +38,7 @@ from stereopsis.layers.geometry_encoder import (
     GeometryEncoder,
     MatchingFeatures,
     geometry_encoder_rules,
+    match_views,
     regress,
 )
 from stereopsis.layers.geometry_volume import GeometryPyramid
@@ -163,9 +164,9 @@ class RtIgevPlusPlus(StereoModel[RtIgevPlusPlusConfig, IterativeOutput]):
         """initial: a disparity to start from, in pixels, not finite where unknown; else the regressed one."""
         c = self.config
         left, right = (normalised(image, training=self.training) for image in (left, right))
-        encoding = self.geometry(left, right, levels=c.max_disparity // 4)
-        maps = encoding.maps
-        lookup = GeometryPyramid(encoding.volume, levels=c.lookup_levels, radius=c.lookup_radius)
+        maps, _, _, volume, first = self.geometry(left, right, levels=c.max_disparity // 4)
+        lookup = GeometryPyramid(volume, levels=c.lookup_levels, radius=c.lookup_radius)
+        del volume
         hidden = torch.tanh(self.hidden(maps.scale4))
         context = self.context_gates(self.context(maps.scale4))
 
@@ -175,7 +176,7 @@ class RtIgevPlusPlus(StereoModel[RtIgevPlusPlusConfig, IterativeOutput]):
             return [state], self.delta_head(state)[:, 0]
 
         output = refine(
-            starting_field(initial, encoding.disparity),
+            starting_field(initial, first),
             [hidden],
             step,
             lambda field, state: self.upsample(field, state, maps.stem2),
@@ -187,8 +188,8 @@ class RtIgevPlusPlus(StereoModel[RtIgevPlusPlusConfig, IterativeOutput]):
         if not self.training:
             return output
         weights = self.initial_superpixels(maps.scale4, maps.stem2)
-        first = superpixel_upsample(4 * encoding.disparity[:, None], weights)[:, 0]
-        return dataclasses.replace(output, initial=first)
+        full = superpixel_upsample(4 * first[:, None], weights)[:, 0]
+        return dataclasses.replace(output, initial=full)
 
     def upsample(
         self,
@@ -330,15 +331,14 @@ class IgevPlusPlus(StereoModel[IgevPlusPlusConfig, IterativeOutput]):
         """initial: a disparity to start from, in pixels, not finite where unknown; else the short range's."""
         c = self.config
         left, right = (normalised(image, training=self.training) for image in (left, right))
-        both = self.features(torch.cat([left, right]))
-        left_features, right_features = self.match(both.scale4).chunk(2)
-        maps = both.first(len(left))
+        hidden, context = self.context(left)
+        contexts = [gates(x) for gates, x in zip(self.context_gates, context, strict=True)]
+        maps, left_features, right_features = match_views(self.features, self.match, left, right)
         ranges = self.ranges(left_features, right_features, maps, samples=c.samples)
         disparities = [found.disparity for found in ranges]
         lookup = _RangeLookup(ranges, left_features, right_features, c)
         weights = self.weigh_ranges(maps.scale4, disparities)
-        hidden, context = self.context(left)
-        contexts = [gates(x) for gates, x in zip(self.context_gates, context, strict=True)]
+        del ranges, left_features, right_features, context
 
         def step(states: States, field: Tensor) -> tuple[States, Tensor]:
             geometry, correlation = lookup(field)

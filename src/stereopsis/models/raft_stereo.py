@@ -179,9 +179,12 @@ class RaftStereo(StereoModel[RaftStereoConfig, IterativeOutput]):
         """Matching features of both images, hidden states and contexts of the left one."""
         if not self.config.shared_backbone:
             return self.features(left), self.features(right), self.context(left)
-        trunk = self.context.trunk(torch.cat([left, right]))
-        left_features, right_features = self.project(trunk).chunk(2)
-        return left_features, right_features, self.context.heads(trunk[: len(left)])
+        if self.training:
+            trunk = self.context.trunk(torch.cat([left, right]))
+            left_features, right_features = self.project(trunk).chunk(2)
+            return left_features, right_features, self.context.heads(trunk[: len(left)])
+        left, right = self.context.trunk(left), self.context.trunk(right)
+        return self.project(left), self.project(right), self.context.heads(left)
 
     def upsample(
         self, disparity: Float[Tensor, "b h w"], hidden: Float[Tensor, "b c h w"]

@@ -277,18 +277,20 @@ class SelectiveIgev(StereoModel[SelectiveIgevConfig, IterativeOutput]):
         """initial: a disparity to start from, in pixels, not finite where unknown; else the regressed one."""
         c = self.config
         left, right = (normalised(image, training=self.training) for image in (left, right))
-        encoding = self.geometry(left, right, levels=c.max_disparity // 4)
-        maps = encoding.maps
+        hidden, context = self.context(left)
+        contexts = self.update.prepare(context)
+        maps, left_features, right_features, volume, first = self.geometry(
+            left, right, levels=c.max_disparity // 4
+        )
         lookup = CombinedGeometry(
-            encoding.volume,
-            encoding.left,
-            encoding.right,
+            volume,
+            left_features,
+            right_features,
             levels=c.lookup_levels,
             radius=c.lookup_radius,
             storage=c.volume,
         )
-        hidden, context = self.context(left)
-        contexts = self.update.prepare(context)
+        del volume, left_features, right_features, context
 
         def step(states: States, field: Tensor) -> tuple[States, Tensor]:
             motion = self.motion(lookup(field), as_map(field))
@@ -296,7 +298,7 @@ class SelectiveIgev(StereoModel[SelectiveIgevConfig, IterativeOutput]):
             return states, self.delta_head(states[0])[:, 0]
 
         output = refine(
-            starting_field(initial, encoding.disparity),
+            starting_field(initial, first),
             hidden,
             step,
             lambda field, state: self.upsample(field, state, maps.stem2),
@@ -308,8 +310,8 @@ class SelectiveIgev(StereoModel[SelectiveIgevConfig, IterativeOutput]):
         if not self.training:
             return output
         weights = self.initial_superpixels(maps.scale4, maps.stem2)
-        first = superpixel_upsample(4 * encoding.disparity[:, None], weights)[:, 0]
-        return dataclasses.replace(output, initial=first)
+        full = superpixel_upsample(4 * first[:, None], weights)[:, 0]
+        return dataclasses.replace(output, initial=full)
 
     def upsample(
         self,
