@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fakes.predictors import ByName, write_scene
-from stereopsis.evaluation.compare import Comparison, Difference, compare, comparison_table
+from stereopsis.evaluation.compare import Comparison, Difference, changes_table, compare, comparison_table
 from stereopsis.evaluation.protocols import dataset_protocol, protocol_of
 from stereopsis.evaluation.results import Evaluation, Failure, averages
 from stereopsis.evaluation.run import evaluate
@@ -129,3 +129,12 @@ def test_table_has_a_line_per_column(tmp_path: Path) -> None:
     first, second = _pair(tmp_path, {"x": 11.0, "y": 12.0}, {"x": 11.5, "y": 12.0})
     table = comparison_table(compare(first, second), part=0, title="t")
     assert table.row_count == len(compare(first, second).differences) > 10
+
+
+def test_images_that_changed_most_are_at_the_ends(tmp_path: Path) -> None:
+    names = ["v", "w", "x", "y", "z"]
+    first = dict.fromkeys(names, 10.0)
+    second = dict(zip(names, (10.0, 13.0, 11.0, 10.5, 12.0), strict=True))
+    table = changes_table(*_pair(tmp_path, first, second), part=0, count=1)
+    assert list(table.columns[0].cells) == ["v", "w"]
+    assert list(table.columns[3].cells) == ["0.000", "3.000"]

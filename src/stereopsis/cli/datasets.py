@@ -42,13 +42,15 @@ def _list() -> None:
             where = f"in {locate(name)}"
         except (ValueError, OSError):
             where = "not found"
-        console.print(f"[bold]{name}[/bold]  {escape(f'{card.title} ({where})')}", highlight=False)
+        console.print(
+            f"[bold]{name}[/bold]  {escape(f'{card.title} ({where})')}", highlight=False, soft_wrap=True
+        )
         for line in (
             f"splits: {', '.join(card.splits)}",
             f"pairs: {card.pairs}; images: {card.image}; on disk: {card.disk}",
             f"licence: {card.licence}; {card.link}",
         ):
-            console.print(f"    {escape(line)}", highlight=False)
+            console.print(f"    {escape(line)}", highlight=False, soft_wrap=True)
 
 
 def _check(name: str, root: Path | None, samples: int, sheet: Path | None) -> None:
@@ -78,14 +80,14 @@ def _check(name: str, root: Path | None, samples: int, sheet: Path | None) -> No
             f"{found.smallest:.2f} to {found.largest:.2f} px, difference {found.differences[AS_GIVEN]:.3f}, "
             f"with no disparity {found.differences['no disparity']:.3f}"
         )
-        console.print(escape(line), highlight=False)
+        console.print(escape(line), highlight=False, soft_wrap=True)
     for line in broken:
-        console.print(f"[bold red]broken[/bold red] {escape(line)}", highlight=False)
+        console.print(f"[bold red]broken[/bold red] {escape(line)}", highlight=False, soft_wrap=True)
     if sheet is not None and opened:
         write_image(sheet, contact_sheet(opened))
     result = verdict(checks)
     for fault in result.faults:
-        console.print(f"[bold red]wrong[/bold red]: {escape(fault)}", highlight=False)
+        console.print(f"[bold red]wrong[/bold red]: {escape(fault)}", highlight=False, soft_wrap=True)
     if result.faults or broken:
         raise typer.Exit(2)
     console.print(f"{len(checks)} of {len(pairs)} pairs checked: the truth explains the images")

@@ -160,20 +160,19 @@ def _beside(path: Path | None) -> Path | None:
 
 
 def _print(evaluation: Evaluation, *, rows: bool) -> None:
-    from rich.console import Console
     from rich.markup import escape
 
-    from stereopsis.evaluation.tables import averages_table, rows_table
+    from stereopsis.evaluation.tables import averages_table, console, rows_table
 
-    console = Console()
+    terminal = console()
     for part in range(len(evaluation.parts)):
         if rows or sum(row.part == part for row in evaluation.rows) <= ROWS_SHOWN:
-            console.print(rows_table(evaluation, part=part, columns=evaluation.columns[part][:5]))
-        console.print(averages_table(evaluation, part=part))
+            terminal.print(rows_table(evaluation, part=part, columns=evaluation.columns[part][:5]))
+        terminal.print(averages_table(evaluation, part=part))
     for line in evaluation.description:
-        console.print(escape(line), highlight=False)
+        terminal.print(escape(line), highlight=False, soft_wrap=True)
     for note in evaluation.notes:
-        console.print(f"[bold]note[/bold]: {escape(note)}", highlight=False)
+        terminal.print(f"[bold]note[/bold]: {escape(note)}", highlight=False, soft_wrap=True)
     for failure in evaluation.failures:
         line = escape(f"{failure.name}: {failure.reason}")
-        console.print(f"[bold red]failed[/bold red] {line}", highlight=False)
+        terminal.print(f"[bold red]failed[/bold red] {line}", highlight=False, soft_wrap=True)

@@ -49,7 +49,9 @@ def submit(
             )
     faults = submission.check_submission(output, wanted, pairs, method=method)
     for fault in faults:
-        console.print(f"[bold red]wrong[/bold red]: {escape(fault)}", highlight=False)
+        console.print(f"[bold red]wrong[/bold red]: {escape(fault)}", highlight=False, soft_wrap=True)
     if faults:
         raise typer.Exit(2)
-    console.print(escape(f"{output}: {len(pairs)} pairs, as {wanted.name} wants them"), highlight=False)
+    console.print(
+        escape(f"{output}: {len(pairs)} pairs, as {wanted.name} wants them"), highlight=False, soft_wrap=True
+    )

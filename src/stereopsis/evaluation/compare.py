@@ -103,6 +103,24 @@ def comparison_table(comparison: Comparison, *, part: int, title: str) -> Table:
     return table
 
 
+def changes_table(first: Evaluation, second: Evaluation, *, part: int, count: int) -> Table:
+    """The images whose first column fell most, and those where it rose most."""
+    column = first.columns[part][0]
+    others = {row.name: row for row in second.rows if row.part == part}
+    pairs = [(row, others[row.name]) for row in first.rows if row.part == part and row.name in others]
+    changes = [(b.figures[0].value - a.figures[0].value, a, b) for a, b in pairs]
+    known = sorted((c for c in changes if not math.isnan(c[0])), key=lambda change: change[0])
+    shown = known if len(known) <= 2 * count else [*known[:count], *known[len(known) - count :]]
+    table = Table(title=f"{column}, the images that changed most")
+    table.add_column("image", overflow="fold")
+    for heading in (first.predictor, second.predictor, "difference"):
+        table.add_column(heading, justify="right", overflow="fold")
+    for difference, a, b in shown:
+        values = a.figures[0].value, b.figures[0].value, difference
+        table.add_row(a.name, *(formatted(column, value) for value in values))
+    return table
+
+
 def _difference(
     index: int,
     part: Part,

@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.table import Table
 
 from stereopsis.evaluation.results import Evaluation, Row
 
 _SHARES = ("bad-", "d1", "density", "delta-", "ece-")
+
+
+def console() -> Console:
+    """The terminal; where output goes into a file or a pipe, wide enough that names stay whole."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=150)
 
 
 def formatted(column: str, value: float) -> str:
