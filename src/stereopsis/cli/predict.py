@@ -48,6 +48,10 @@ def predict(
         float | None,
         typer.Option(help="Also disparity_superresolved.pfm, this many times as fine (smd-...; up to 32)."),
     ] = None,
+    mono: Annotated[
+        bool,
+        typer.Option("--mono", help="Relative depth of single images, with depth-anything-v2."),
+    ] = False,
     scale: Annotated[float, typer.Option(help="Predict at this scale of the images.")] = 1.0,
     max_memory: Annotated[
         str | None, typer.Option(help="Such as 2G: larger pairs go through in tiles.")
@@ -72,6 +76,9 @@ def predict(
     from stereopsis.prediction.composition import Wrapping
     from stereopsis.prediction.superresolution import enlarged_size
 
+    if mono:
+        _predict_mono(inputs, output, model, weights, device, unused=(calibration, max_disparity, iterations))
+        return
     _check_range(min_disparity, max_disparity)
     if superresolution is not None:
         enlarged_size((1, 1), superresolution)  # refuses factors out of range before any work
@@ -95,6 +102,25 @@ def predict(
     _say(summaries, name, output, as_json=json)
     if failures:
         raise typer.Exit(2)
+
+
+def _predict_mono(
+    inputs: list[str],
+    output: Path,
+    model: str | None,
+    weights: Path | None,
+    device: str | None,
+    *,
+    unused: tuple[object, ...],
+) -> None:
+    from stereopsis.cli._monocular import predict_images
+
+    if any(option is not None for option in unused):
+        raise ValueError(
+            "--mono gives relative depth, no disparity: leave out calibration, range and iterations"
+        )
+    for path in predict_images(inputs, output, model=model, weights=weights, device=device):
+        typer.echo(str(path))
 
 
 @dataclass(frozen=True)
@@ -252,8 +278,14 @@ def _run(jobs: _Jobs, work: _Work, output: Path) -> tuple[list[Summary], int]:
 
     if jobs.count == 1 and jobs.video_rate is None:
         return [work(job, None) for job in jobs.jobs], 0
+    console = Console(stderr=True)
     listed = track(
-        jobs.jobs, "predicting", total=jobs.count or None, console=Console(stderr=True), transient=True
+        jobs.jobs,
+        "predicting",
+        total=jobs.count or None,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
     )
     if jobs.video_rate is not None:
         return _run_video(listed, work, output, jobs.video_rate), 0

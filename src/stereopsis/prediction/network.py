@@ -37,7 +37,7 @@ class NetworkPredictor:
             raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}")
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, it is {batch_size}")
-        self.device = _available(device)
+        self.device = available_device(device)
         self.model = model.to(self.device).eval()
         self.precision = precision
         self.batch_size = batch_size
@@ -85,7 +85,8 @@ class NetworkPredictor:
         return dataclasses.replace(output, right_disparity=right, occluded=occluded)
 
 
-def _available(device: str | torch.device) -> torch.device:
+def available_device(device: str | torch.device) -> torch.device:
+    """The device; ValueError where it is not there."""
     try:
         found = torch.device(device)
         torch.empty(0, device=found)

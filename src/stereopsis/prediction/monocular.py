@@ -1,0 +1,49 @@
+"""A monocular network as a predictor of relative depth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from stereopsis.models.base import MonoModel
+from stereopsis.models.registry import entry
+from stereopsis.prediction.loading import load_model, shipped_weights
+from stereopsis.prediction.network import available_device
+from stereopsis.structures import MonoOutput
+
+
+class MonocularPredictor:
+    """A monocular network in evaluation mode: RGB images in [0, 1] of any size to maps on the CPU."""
+
+    def __init__(self, model: MonoModel[Any], *, device: str | torch.device = "cpu") -> None:
+        self.device = available_device(device)
+        self.model = model.to(self.device).eval()
+
+    @torch.inference_mode()
+    def __call__(self, image: Float[Tensor, "*b 3 h w"]) -> MonoOutput:
+        batch = image.reshape(-1, *image.shape[-3:]).to(self.device)
+        depth = self.model(batch).inverse_depth
+        return MonoOutput(depth.reshape(*image.shape[:-3], *depth.shape[-2:]).to("cpu", torch.float32))
+
+
+def load_monocular(
+    model: str | Path, *, weights: str | Path | None = None, device: str = "cpu", **options: Any
+) -> MonocularPredictor:
+    """A predictor of relative depth: a monocular network by name, or the one that a file holds.
+
+    As `load`, for networks such as depth-anything-v2-small; files are the published `.pth`, Hugging Face's
+    `.safetensors`, or ours. Raises ValueError or OSError with what to do.
+    """
+    name = str(model)
+    by_path = weights is None and (Path(name).suffix != "" or Path(name).exists())
+    if not by_path and not issubclass(entry(name).network, MonoModel):
+        raise ValueError(f"{name} needs a pair: relative depth of one image is for depth-anything-v2-...")
+    path = Path(name) if by_path else Path(weights) if weights is not None else shipped_weights(name)
+    loaded = load_model(path, **options)
+    if not isinstance(loaded, MonoModel):
+        raise ValueError(f"{path} holds {type(loaded).__name__}, which needs a pair, not one image")
+    return MonocularPredictor(loaded, device=device)
