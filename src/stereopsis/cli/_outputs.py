@@ -117,7 +117,7 @@ def _write_metric(
     if not bool(kept.any()):
         warnings.warn(
             "no pixel passes the cloud's filters: lower --min-confidence or widen --near and --far",
-            stacklevel=2,
+            stacklevel=1,
         )
     places = points(output.disparity, calibration)[kept].numpy()
     colours = image_picture(pair.left)[kept.numpy()]
@@ -133,7 +133,7 @@ def millimetres(depth: Float[Tensor, "h w"]) -> np.ndarray:
     if bool(beyond.any()):
         share = float(beyond.float().mean())
         warnings.warn(
-            f"{share:.1%} of depth.png is beyond 65.5 m and written as 0: depth.npy has it", stacklevel=2
+            f"{share:.1%} of depth.png is beyond 65.5 m and written as 0: depth.npy has it", stacklevel=1
         )
     values = torch.where(known & ~beyond, depth * 1000, 0.0).round()
     return values.numpy().astype(np.uint16)

@@ -135,5 +135,5 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
     """Our own warnings as one line; those of libraries say nothing to a user of the program."""
-    if category is UserWarning and os.sep + "stereopsis" + os.sep in filename:
+    if category is UserWarning and f"{os.sep}stereopsis{os.sep}" in filename:
         typer.echo(f"warning: {' '.join(str(message).split())}", err=True)

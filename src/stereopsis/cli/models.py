@@ -34,7 +34,7 @@ def models(
 
     Example: stereopsis models raft-stereo
     """
-    rows = _classical() + _networks(name) if name is None or name not in _CLASSICAL else _classical(name)
+    rows = [*_classical(name), *(() if name in _CLASSICAL else _networks(name))]
     if json:
         import json as writer
 
@@ -51,7 +51,7 @@ _CLASSICAL = {
 }
 
 
-def _classical(name: str | None = None) -> list[Row]:
+def _classical(name: str | None) -> list[Row]:
     return [
         Row(
             name=key,

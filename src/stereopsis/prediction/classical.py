@@ -114,7 +114,7 @@ class SGBM:
         count = _up(self.max_disparity - self.min_disparity)
         if self.max_disparity > width:
             warnings.warn(
-                f"max_disparity {self.max_disparity} is cut to the image's width, {width}", stacklevel=3
+                f"max_disparity {self.max_disparity} is cut to the image's width, {width}", stacklevel=1
             )
             count = min(count, max(_up(width - self.min_disparity), _STEP))
         return count

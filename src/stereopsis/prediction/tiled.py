@@ -8,6 +8,7 @@ rest: a range that it knows, within a window that holds both ends of every match
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from itertools import pairwise, product
 
@@ -72,7 +73,7 @@ class Tiled:
         confidence = torch.zeros(pair.size)
         weights = torch.zeros(pair.size)
         for window in self.windows(pair):
-            output = self.predictor(_cut(pair, window))
+            output = self._quietly(_cut(pair, window))
             if output.confidence is None:
                 raise ValueError("a tiled predictor must give confidence")
             part = (slice(*window.rows), slice(*window.columns))
@@ -87,11 +88,17 @@ class Tiled:
             confidence=torch.where(known, confidence, 0.0).clamp(0, 1),
         )
 
+    def _quietly(self, pair: StereoPair) -> StereoOutput:
+        """A range beyond the width of a window is not beyond that of the pair: no word of it."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="max_disparity")
+            return self.predictor(pair)
+
     def windows(self, pair: StereoPair) -> list[Window]:
         """The windows of one pair, each with the offset that the coarse pass gives it."""
         height, width = pair.size
         scale = min(1.0, 0.98 * math.sqrt(min(_COARSE_PIXELS, self.pixels) / (height * width)))
-        coarse = Rescaled(self.coarse or self.predictor, scale)(pair).disparity
+        coarse = Rescaled(self.coarse or self._quietly, scale)(pair).disparity
         slack = math.ceil(_SLACK / scale)
         known = coarse[coarse.isfinite()]
         span = float(known.max() - known.min()) if known.numel() else 0.0

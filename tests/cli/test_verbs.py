@@ -1,0 +1,308 @@
+"""What the verbs write and say, on pairs that are made here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from stereopsis.cli.main import application, main
+from stereopsis.cli.predict import parse_memory
+from stereopsis.io.calibration import read_calibration, write_calibration
+from stereopsis.io.disparity import read_disparity
+from stereopsis.io.images import read_image, write_image
+from stereopsis.io.video import write_video
+from stereopsis.prediction.classical import SGBM
+from stereopsis.prediction.memory import bytes_per_pixel, resident_bytes
+from stereopsis.structures import Calibration
+from stereopsis.synthesis.planes import planes_sample
+from stereopsis.visual import image_picture
+
+CALIBRATION = Calibration(focal=300.0, baseline=0.12, cx=160.0, cy=120.0, doffs=4.0, size=(240, 320))
+
+
+@pytest.fixture(scope="module")
+def garden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`left.png`, `right.png`, `truth.npy` and `calibration.json` of the made scene."""
+    folder = tmp_path_factory.mktemp("garden")
+    sample = planes_sample()
+    write_image(folder / "left.png", image_picture(sample.pair.left))
+    write_image(folder / "right.png", image_picture(sample.pair.right))
+    np.save(folder / "truth.npy", sample.disparity.numpy())
+    write_calibration(folder / "calibration.json", CALIBRATION)
+    return folder
+
+
+def predicted(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict:
+    assert main(["predict", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_pair_gives_every_file_and_one_line(
+    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [str(garden / "left.png"), str(garden / "right.png")]
+    calibration = str(garden / "calibration.json")
+    out = tmp_path / "out"
+    assert main(["predict", *images, "--calibration", calibration, "--output", str(out), "--both"]) == 0
+    said, err = capsys.readouterr()
+    assert err == ""
+    assert said.count("\n") == 1
+    assert "320x240 with sgbm (the default" in said
+    names = {path.name for path in out.iterdir()}
+    plain = {"disparity.pfm", "disparity.png", "confidence.png", "depth.npy", "depth.png", "cloud.ply"}
+    assert names == plain | {"disparity_right.pfm", "disparity_right.png", "occluded.png"}
+    disparity, valid = read_disparity(out / "disparity.pfm")
+    assert valid.all()
+    assert (np.abs(disparity - np.load(garden / "truth.npy")) > 1).mean() < 0.04
+    assert read_image(out / "disparity.png").shape == (240, 320, 3)
+    assert set(np.unique(read_image(out / "occluded.png"))) == {0, 255}
+
+
+def test_depth_is_metres_and_millimetres_and_the_cloud_opens(
+    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = predicted(
+        capsys, garden / "left.png", garden / "right.png",
+        "--calibration", garden / "calibration.json", "--output", tmp_path,
+    )  # fmt: skip
+    disparity, _ = read_disparity(tmp_path / "disparity.pfm")
+    depth = np.load(tmp_path / "depth.npy")
+    np.testing.assert_allclose(depth, 300 * 0.12 / (disparity + 4), rtol=1e-6)
+    stored = read_image(tmp_path / "depth.png")
+    assert stored.dtype == np.uint16
+    np.testing.assert_allclose(stored, depth * 1000, atol=0.51)
+    cloud = trimesh.load(tmp_path / "cloud.ply")
+    summary = report["pairs"][0]
+    assert len(cloud.vertices) == summary["points"] > 50_000
+    assert cloud.vertices[:, 2].min() == pytest.approx(36 / 46.5, rel=0.03)
+    assert cloud.vertices[:, 2].max() == pytest.approx(36 / 8, rel=0.05)
+    assert len(np.unique(cloud.colors[:, :3], axis=0)) > 1000
+    assert summary["size"] == "320x240"
+    assert summary["files"] == [
+        "disparity.pfm", "disparity.png", "confidence.png", "depth.npy", "depth.png", "cloud.ply",
+    ]  # fmt: skip
+
+
+def test_points_obey_their_filters(garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = (garden / "left.png", garden / "right.png", "--calibration", garden / "calibration.json")
+    all_points = predicted(capsys, *pair, "--output", tmp_path / "a")["pairs"][0]["points"]
+    near = predicted(capsys, *pair, "--output", tmp_path / "b", "--far", "1.5")["pairs"][0]["points"]
+    sure = predicted(capsys, *pair, "--output", tmp_path / "c", "--min-confidence", "0.9")["pairs"][0][
+        "points"
+    ]
+    assert near < all_points
+    assert sure < all_points
+    assert trimesh.load(tmp_path / "b" / "cloud.ply").vertices[:, 2].max() <= 1.5
+
+
+def test_depth_beyond_sixteen_bits_is_zero_and_said(
+    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    far = Calibration(focal=3000.0, baseline=0.5, cx=160.0, cy=120.0, size=(240, 320))
+    write_calibration(tmp_path / "far.json", far)
+    images = [str(garden / "left.png"), str(garden / "right.png")]
+    assert main(["predict", *images, "--calibration", str(tmp_path / "far.json"), "-o", str(tmp_path)]) == 0
+    warned = capsys.readouterr().err
+    assert warned.startswith("warning: ")
+    assert "beyond 65.5 m" in warned
+    depth, stored = np.load(tmp_path / "depth.npy"), read_image(tmp_path / "depth.png")
+    assert np.array_equal(stored == 0, depth * 1000 > 65535)
+
+
+def test_a_folder_gives_a_folder_a_pair_and_goes_on_after_a_bad_one(
+    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = tmp_path / "pairs"
+    for name in ("a", "b", "c"):
+        (pairs / name).mkdir(parents=True)
+        for side in ("left.png", "right.png"):
+            (pairs / name / side).write_bytes((garden / side).read_bytes())
+    (pairs / "b" / "right.png").write_bytes(b"")
+    write_calibration(pairs / "c" / "calibration.json", CALIBRATION)
+    assert main(["predict", str(pairs), "--output", str(tmp_path / "out")]) == 2
+    said, err = capsys.readouterr()
+    assert "2 pairs with sgbm" in said
+    assert err.count("\n") == 1
+    assert "error: b: " in err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "c"]
+    assert not (tmp_path / "out" / "a" / "depth.npy").exists()
+    assert (tmp_path / "out" / "c" / "depth.npy").exists()
+
+
+def test_a_glob_finds_pairs(garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = predicted(capsys, str(garden.parent / "garden*"), "--output", tmp_path)
+    assert [pair["size"] for pair in report["pairs"]] == ["320x240"]
+    assert (tmp_path / "disparity.pfm").exists()
+
+
+def test_a_side_by_side_video_gives_frames_and_a_video(
+    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = np.concatenate([read_image(garden / "left.png"), read_image(garden / "right.png")], axis=1)
+    write_video(tmp_path / "both.avi", [frame, frame[::-1].copy()], rate=5.0)
+    report = predicted(capsys, tmp_path / "both.avi", "--output", tmp_path / "out")
+    assert [pair["name"] for pair in report["pairs"]] == ["frame-000000", "frame-000001"]
+    disparity, _ = read_disparity(tmp_path / "out" / "frame-000000" / "disparity.pfm")
+    assert (np.abs(disparity - np.load(garden / "truth.npy")) > 1).mean() < 0.06
+    video = cv2.VideoCapture(str(tmp_path / "out" / "disparity.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 2
+
+
+def test_a_smaller_scale_and_another_start_give_the_same_scene(
+    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = (garden / "left.png", garden / "right.png")
+    truth = np.load(garden / "truth.npy")
+    for options in (("--scale", "0.5"), ("--min-disparity", "3", "--max-disparity", "64")):
+        predicted(capsys, *images, "--output", tmp_path, *options)
+        disparity, _ = read_disparity(tmp_path / "disparity.pfm")
+        assert (np.abs(disparity - truth) > 2).mean() < 0.06
+
+
+def test_a_memory_limit_gives_tiles_that_agree_with_the_whole(
+    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = planes_sample(size=(400, 640))
+    for side, view in (("left", sample.pair.left), ("right", sample.pair.right)):
+        write_image(tmp_path / f"{side}.png", image_picture(view))
+    images = (tmp_path / "left.png", tmp_path / "right.png", "--max-disparity", "64")
+    predicted(capsys, *images, "--output", tmp_path / "whole")
+    windows = 150_000 * bytes_per_pixel(SGBM(), 640)
+    limit = int(resident_bytes() + 150 * 400 * 640 + windows) // 2**20
+    predicted(capsys, *images, "--output", tmp_path / "tiled", "--max-memory", f"{limit}M")
+    whole, _ = read_disparity(tmp_path / "whole" / "disparity.pfm")
+    tiled, _ = read_disparity(tmp_path / "tiled" / "disparity.pfm")
+    assert not np.array_equal(whole, tiled)
+    assert np.median(np.abs(whole - tiled)) < 0.1
+    assert (np.abs(whole - tiled) > 1).mean() < 0.01
+
+
+def test_a_range_beyond_the_width_is_cut_with_a_warning(
+    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [str(garden / "left.png"), str(garden / "right.png")]
+    assert main(["predict", *images, "--max-disparity", "1000", "-o", str(tmp_path)]) == 0
+    warned = capsys.readouterr().err
+    assert warned == "warning: max_disparity 1000 is cut to the image's width, 320\n"
+
+
+def test_one_pixel_is_predicted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_image(tmp_path / "dot.png", np.full((1, 1, 3), 9, np.uint8))
+    report = predicted(capsys, tmp_path / "dot.png", tmp_path / "dot.png", "--output", tmp_path / "out")
+    assert report["pairs"][0]["size"] == "1x1"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("2G", 2 * 2**30), ("800M", 800 * 2**20), ("1.5 GiB", 3 * 2**29), ("4096", 4096)]
+)
+def test_amounts_of_memory(text: str, size: int) -> None:
+    assert parse_memory(text) == size
+
+
+def test_rectify_writes_a_pair_that_predict_takes(
+    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    matrix = "!!opencv-matrix\n   rows: 3\n   cols: 3\n   dt: d\n   data: "
+    camera = f"{matrix}[300., 0., 160., 0., 300., 120., 0., 0., 1.]"
+    turn = f"{matrix}[1., 0., 0., 0., 1., 0., 0., 0., 1.]"
+    row = "!!opencv-matrix\n   rows: {}\n   cols: {}\n   dt: d\n   data: {}"
+    parts = {"M1": camera, "M2": camera, "R": turn}
+    parts |= {"D1": row.format(1, 5, "[0.,0.,0.,0.,0.]"), "D2": row.format(1, 5, "[0.,0.,0.,0.,0.]")}
+    parts["T"] = row.format(3, 1, "[-0.12, 0., 0.]")
+    text = "%YAML:1.0\n---\n" + "".join(f"{name}: {value}\n" for name, value in parts.items())
+    (tmp_path / "stereo.yml").write_text(text)
+    images = [str(garden / "left.png"), str(garden / "right.png")]
+    out = tmp_path / "rectified"
+    arguments = ["rectify", *images, "--calibration", str(tmp_path / "stereo.yml"), "-o", str(out)]
+    assert main([*arguments, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["after"]["matches"] > 100
+    assert report["after"]["median_row_difference"] < 0.2
+    assert report["baseline"] == pytest.approx(0.12)
+    assert {path.name for path in out.iterdir()} == {"left.png", "right.png", "maps.npz", "calibration.json"}
+    found = read_calibration(out / "calibration.json")
+    assert found.size == (240, 320)
+    assert np.load(out / "maps.npz")["left_map"].shape == (240, 320, 2)
+    assert main([*arguments, "--size", "160x120"]) == 0
+    assert "160x120, valid " in capsys.readouterr().out
+    assert read_image(out / "left.png").shape == (120, 160, 3)
+
+
+def test_the_demo_measures_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "demo"
+    assert main(["demo", "--output", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "error: 0." in said
+    assert "weights are still to come" in said
+    assert {"panel.png", "cloud.ply", "truth.pfm", "left.png", "right.png"} <= {p.name for p in out.iterdir()}
+    truth, _ = read_disparity(out / "truth.pfm")
+    disparity, _ = read_disparity(out / "disparity.pfm")
+    error = torch.from_numpy(np.abs(truth - disparity)).double().mean()
+    assert f"error: {float(error):.3f} px over all pixels" in said
+
+
+def test_models_lists_networks_and_matchers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "stereonet", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["stereonet"]["parameters"] > 100_000
+    assert rows["stereonet"]["code_licence"]
+    assert main(["models", "sgbm"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("sgbm: ")
+    assert "Hirschm" in page
+
+
+def test_every_verb_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    verbs = [command.name for command in application().registered_commands]
+    assert {"demo", "predict", "rectify", "models", "import-weights"} <= set(verbs)
+    for verb in verbs:
+        assert verb is not None
+        assert main([verb, "--help"]) == 0
+        assert "Example: stereopsis" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_program_without_a_verb_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "predict" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "0.1.0\n"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, stereopsis\n"
+        "assert 'torch' not in sys.modules\n"
+        "from stereopsis.cli.main import main\n"
+        "main(['--help'])\n"
+        "heavy = {'torch', 'cv2', 'numpy', 'lightning', 'hydra', 'onnxruntime', 'openvino'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "predict" in done.stdout
+
+
+def test_motorcycle_has_a_plausible_extent(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A motorcycle of 2 m in a garage: truth lies between 2.0 and 4.6 m."""
+    scene = shared_data / "real" / "middlebury2014_motorcycle_q"
+    predicted(
+        capsys, scene / "left.png", scene / "right.png", "--calibration", scene / "calib.txt", "-o", tmp_path
+    )
+    cloud = trimesh.load(tmp_path / "cloud.ply")
+    low, high = np.percentile(cloud.vertices, [1, 99], axis=0)
+    assert 1.9 < low[2] < 2.3
+    assert 3.5 < high[2] < 5.0
+    assert 1.5 < high[0] - low[0] < 3.5
+    assert 0.8 < high[1] - low[1] < 2.5
