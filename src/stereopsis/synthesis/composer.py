@@ -83,8 +83,8 @@ class Composer:
         texel = spread(rng, *drawn.texel) * share
         pitch = self.rig.focal * self.size[1] / (depth * texel)
         contrast = 1.0 if rng.random() < 0.65 else float(rng.uniform(0.08, 1))
-        tint = rng.uniform(0.75, 1.0, 3) * contrast
-        floor = rng.uniform(0.05, 0.5, 3) * (1 - contrast)
+        tint = rng.uniform(0.75, 1.0, 3) * contrast * drawn.tint
+        floor = rng.uniform(0.05, 0.5, 3) * (1 - contrast) * drawn.tint
         plain = rng.random() < (0.7 if repetitive else 0.4)
         weight = 0.0 if plain else float(rng.uniform(0.1, 0.6))
         kind = rng.random()
@@ -175,6 +175,16 @@ class Composer:
             push = 1 + (self.near - closest) / max(depth, 1e-6)
             at, size = at * push, size * min(1.0, self.near / max(closest, 0.3 * self.near))
         self.add(shape, Pose.of(at, size * stretch, turn), depth=float(at[2]))
+
+    def headlamp(self, *, strength: float, resolution: int) -> Light:
+        """A light beside the cameras that fades with distance."""
+        rng = self.rng
+        at = [float(self.near * value) for value in rng.uniform(-0.15, 0.15, 3)]
+        view = looking(
+            origin=at, target=(0.0, 0.0, 5 * self.near), size=(resolution, resolution), focal=0.5 * resolution
+        )
+        reach = self.near * float(rng.uniform(1.5, 4))
+        return Light(view=view, colour=(strength, strength, strength), softness=0.05 * self.near, reach=reach)
 
     def lamp(self, *, strength: float, resolution: int, softness: float, glint: bool) -> Light:
         """A light somewhere above and beside, on the camera's side of every wall."""

@@ -36,7 +36,8 @@ class Distribution:
     apparent: an object's radius as it appears, as a share of the width; floating: share of objects in
     the air; stacked: share of the others that lie on an object; texel: pixels that a texel covers;
     tiles: different textures in a scene; glossy, mirrors, transparent: shares of objects; lamps: lights
-    that cast shadows; effects: what cameras do, strengths and chances.
+    that cast shadows; tilt: radians that the camera nods; tint: times every colour; headlamp: the only light
+    is at the camera; effects: what cameras do, strengths and chances.
     """
 
     name: str
@@ -59,6 +60,8 @@ class Distribution:
     transparent: float = 0.03
     lamps: tuple[int, int] = (1, 2)
     tilt: float = 0.2
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    headlamp: bool = False
     effects: EffectRanges = field(default_factory=EffectRanges)
 
 
@@ -84,7 +87,103 @@ SANITY = Distribution(
     effects=EffectRanges.none(),
 )
 
-DISTRIBUTIONS: Mapping[str, Distribution] = MappingProxyType({d.name: d for d in (GENERAL, SANITY)})
+INDOOR = Distribution(
+    name="indoor",
+    layouts=_weights(room=4, corridor=2, shelves=2.5),
+    focal=(0.6, 1.4),
+    baseline=(0.05, 0.25),
+    nearest=(0.06, 0.25),
+    farthest=(0.008, 0.06),
+    objects=(10, 45),
+    shapes=_weights(
+        box=6,
+        cylinder=3,
+        ellipsoid=1,
+        cone=0.8,
+        capsule=0.6,
+        rod=2,
+        polygon=0.5,
+        leaf=1.2,
+        letter=0.5,
+        rock=0.3,
+        torus=0.4,
+        panel=2,
+    ),
+    patterns=_weights(
+        noise=2,
+        marble=1.5,
+        leaves=1,
+        bricks=1,
+        weave=1.2,
+        stripes=1,
+        checks=0.5,
+        motif=0.8,
+        glyphs=1.5,
+        scratches=1,
+        gradient=1.5,
+        plain=3,
+    ),
+    floating=0.25,
+    stacked=0.45,
+    mirrors=0.05,
+    transparent=0.05,
+)
+
+DRIVING = Distribution(
+    name="driving",
+    layouts=_weights(street=4, ground=1),
+    focal=(0.55, 1.1),
+    baseline=(0.2, 0.6),
+    nearest=(0.04, 0.2),
+    farthest=(0.001, 0.006),
+    objects=(8, 35),
+    shapes=_weights(box=6, rod=3, cylinder=1, leaf=1.5, panel=1.5, ellipsoid=1, rock=0.5, fence=1, cone=0.7),
+    patterns=_weights(
+        noise=3, leaves=3, bricks=2, stripes=1, glyphs=0.7, cells=1, scratches=1.5, gradient=1, plain=2
+    ),
+    apparent=(0.015, 0.12),
+    floating=0.08,
+    stacked=0.1,
+    tilt=0.03,
+    transparent=0.01,
+)
+
+CLOSE_RANGE = Distribution(
+    name="close-range",
+    layouts=_weights(planes=3, ground=1, shelves=1.5, room=1),
+    focal=(0.9, 2.2),
+    baseline=(0.01, 0.08),
+    nearest=(0.18, 0.3),
+    farthest=(0.05, 0.14),
+    objects=(5, 35),
+    apparent=(0.04, 0.22),
+    floating=0.4,
+    stacked=0.4,
+    texel=(0.6, 8.0),
+)
+
+ENDOSCOPY = Distribution(
+    name="endoscopy-like",
+    layouts=_weights(tunnel=2, tissue=3),
+    focal=(0.7, 1.4),
+    baseline=(0.003, 0.006),
+    nearest=(0.06, 0.22),
+    farthest=(0.01, 0.06),
+    objects=(2, 9),
+    shapes=_weights(blob=3, rock=3, torus=1, ellipsoid=1, capsule=1, rod=1.5),
+    patterns=_weights(noise=2, marble=1, gradient=4, plain=3, scratches=1.5),
+    apparent=(0.04, 0.2),
+    texel=(2.0, 10.0),
+    glossy=0.95,
+    mirrors=0.02,
+    transparent=0.03,
+    tint=(1.0, 0.5, 0.42),
+    headlamp=True,
+)
+
+DISTRIBUTIONS: Mapping[str, Distribution] = MappingProxyType(
+    {d.name: d for d in (GENERAL, INDOOR, DRIVING, CLOSE_RANGE, ENDOSCOPY, SANITY)}
+)
 
 
 def distribution(name: str) -> Distribution:

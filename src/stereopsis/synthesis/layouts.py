@@ -10,7 +10,7 @@ import numpy as np
 from stereopsis.synthesis.composer import Composer
 from stereopsis.synthesis.objects import MAKERS, STANDING, about, spread
 from stereopsis.synthesis.relief import Relief, Waves
-from stereopsis.synthesis.shapes import Box, Plane
+from stereopsis.synthesis.shapes import Box, Capsule, Plane
 from stereopsis.synthesis.visibility import Pose, Solid
 
 UP, AHEAD, ASIDE = np.array((0.0, -1.0, 0.0)), np.array((0.0, 0.0, -1.0)), np.array((1.0, 0.0, 0.0))
@@ -77,6 +77,42 @@ def ground(scene: Composer) -> None:
         if at[2] - max(width, deep) > scene.near:
             pose = Pose(scene.upright @ turn, at)
             scene.add(Box((float(width), float(height), float(deep))), pose, depth=depth)
+
+
+def street(scene: Composer) -> None:
+    """A road to the horizon between rows of blocks, with poles."""
+    rng = scene.rng
+    ground(scene)
+    assert scene.floor is not None
+    for side in (-1, 1):
+        beside = scene.near / scene.rig.focal * rng.uniform(0.6, 2.0)
+        depth = scene.near * rng.uniform(1.5, 3)
+        while depth < scene.far and len(scene.solids) < 40:
+            length = depth * rng.uniform(0.1, 0.35)
+            half = (float(beside * rng.uniform(0.2, 0.6)), float(scene.floor * rng.uniform(0.6, 5)), length)
+            at = np.array((side * (beside + half[0]), scene.floor - half[1], depth + length))
+            if rng.random() < 0.8:
+                scene.add(Box(half), Pose(scene.upright.copy(), scene.upright @ at), depth=float(at[2]))
+            if rng.random() < 0.6:
+                height = scene.floor * rng.uniform(1.0, 2.5)
+                pole = Capsule(float(rng.uniform(15, 50)))
+                foot = np.array((side * beside * rng.uniform(0.7, 0.95), scene.floor - height, depth))
+                pose = Pose.of(scene.upright @ foot, (height / pole.half,) * 3, scene.upright @ STANDING)
+                scene.add(pole, pose, depth=float(depth))
+            depth += 2 * length * rng.uniform(1.0, 1.8)
+
+
+def tissue(scene: Composer) -> None:
+    """A soft bumpy wall close before the camera."""
+    rng = scene.rng
+    waves = Waves.draw(rng, count=5, slope=float(rng.uniform(0.3, 0.9)), frequency=(2.5, 10.0), flat=True)
+    depth = spread(rng, 2.2 * scene.near, max(2.5 * scene.near, scene.far))
+    size = 0.9 * depth / scene.rig.focal
+    lean = about(0, float(rng.uniform(-0.5, 0.5))) @ about(1, float(rng.uniform(-0.5, 0.5)))
+    turn = lean @ np.stack((ASIDE, -UP, AHEAD), axis=1)
+    shape = Relief("terrain", waves, 1.0)
+    scene.add(shape, Pose.of((0, 0, depth), (size,) * 3, turn), depth=depth)
+    scene.wall(np.array((0, 0, 1.2 * depth)), lean @ AHEAD, depth=depth)
 
 
 def corridor(scene: Composer) -> None:
@@ -181,6 +217,8 @@ LAYOUTS: Mapping[str, Callable[[Composer], None]] = {
     "planes": planes,
     "room": room,
     "ground": ground,
+    "street": street,
+    "tissue": tissue,
     "corridor": corridor,
     "shelves": shelves,
     "terrain": terrain,

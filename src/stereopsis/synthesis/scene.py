@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,13 +61,15 @@ class Material:
 class Light:
     """A point of light with a depth map of what it reaches; `view` is the map's camera.
 
-    softness: metres over which a shadow fades in behind what casts it; glint: whether highlights show it.
+    softness: metres over which a shadow fades in behind what casts it; glint: whether highlights show
+    it; reach: metres beyond which its light falls with the square.
     """
 
     view: View
     colour: Colour
     softness: float
     glint: bool = True
+    reach: float = math.inf
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,8 @@ class Illumination:
         py = (r[0][1] * rx + r[1][1] * ry + r[2][1] * rz) * scale + view.cy
         lit = self._lit(px, py, depth)
         inverse = -torch.rsqrt(rx * rx + ry * ry + rz * rz)
+        if not math.isinf(self.light.reach):
+            lit = lit * (inverse * self.light.reach).square().clamp(max=1)
         return lit, (rx * inverse, ry * inverse, rz * inverse)
 
     def _lit(self, x: Samples, y: Samples, depth: Samples) -> Samples:
