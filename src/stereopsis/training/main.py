@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from stereopsis.io.atomic import writing
-from stereopsis.io.weights import WeightsHeader, write_weights
+from stereopsis.io.weights import WeightsHeader, read_weights, write_weights
 from stereopsis.losses import create_loss
 from stereopsis.models.base import MonoModel, StereoModel
 from stereopsis.models.registry import create
@@ -195,9 +195,32 @@ def _write_weights(
         provenance=f"trained by stereopsis on {sources}"
         + (f", from {settings.model.weights}" if settings.model.weights else ""),
         metrics=metrics,
-        training={"steps": steps, "settings": json.loads(json.dumps(dataclasses.asdict(settings)))},
+        training={
+            "steps": steps,
+            "splits": _training_splits(settings),
+            "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
+        },
     )
     write_weights(path, model.state_dict(), header)
+
+
+def _training_splits(settings: TrainSettings) -> list[str]:
+    """The splits whose pairs shaped the weights (rendered ones by seed), for evaluation's check of leaks.
+
+    Those of the weights that training started from are included, where these say them.
+    """
+    start = settings.model.weights
+    inherited: list[str] = []
+    if start is not None and Path(start).suffix == ".safetensors":
+        _, header = read_weights(start)
+        inherited = (
+            [str(split) for split in cast(list[str], header.training.get("splits", []))] if header else []
+        )
+    own = [
+        f"synthetic/{s.distribution} seed {s.seed}" if s.name == "synthetic" else f"{s.name}/{s.split}"
+        for s in settings.data.sources
+    ]
+    return sorted({*inherited, *own})
 
 
 def _quieten_lightning() -> None:
