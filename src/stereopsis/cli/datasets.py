@@ -1,4 +1,4 @@
-"""`stereopsis datasets`: what data sets there are and where; `check`: whether one's truth is true."""
+"""`stereopsis datasets`: what there is and where; `check`: is truth true; `convert`: quicker files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 def datasets(
-    action: Annotated[str, typer.Argument(help="list, or check.")] = "list",
+    action: Annotated[str, typer.Argument(help="list, check, or convert.")] = "list",
     name: Annotated[str | None, typer.Argument(help="What to check: a data set, or DATASET:SPLIT.")] = None,
     root: Annotated[Path | None, typer.Option("--root", help="The data set's folder.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="How many pairs to check, evenly spread.")] = 8,
@@ -19,14 +19,28 @@ def datasets(
 
     `check` opens samples, moves the right image by the truth, and says if scale, sign or side is wrong.
 
+    `convert unrealstereo4k` writes a .raw beside every PNG image, which loads many times faster.
+
     Example: stereopsis datasets check kitti2015 --root kitti/data_scene_flow --sheet kitti.png
     """
     if action == "list" and name is None:
         _list()
     elif action == "check" and name is not None:
         _check(name, root, samples, sheet)
+    elif action == "convert" and name is not None:
+        _convert(name, root)
     else:
-        raise ValueError("type `stereopsis datasets`, or `stereopsis datasets check NAME`")
+        raise ValueError("type `stereopsis datasets`, or `stereopsis datasets check NAME` (or convert)")
+
+
+def _convert(name: str, root: Path | None) -> None:
+    from stereopsis.data.conversion import convert_to_raw
+    from stereopsis.data.sources.registry import locate
+
+    if name not in ("unrealstereo4k", "unrealstereo4k-active"):
+        raise ValueError(f"{name} needs no conversion: only unrealstereo4k has a quicker form, .raw")
+    results = [converted.written for converted in convert_to_raw(locate(name, root))]
+    print(f"{sum(results)} images written as .raw, {len(results) - sum(results)} were there")
 
 
 def _list() -> None:

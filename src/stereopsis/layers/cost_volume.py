@@ -60,7 +60,7 @@ def correlation_volume(
     left: Float[Tensor, "b c h w"], right: Float[Tensor, "b c h w"], levels: int
 ) -> Float[Tensor, "b {levels} h w"]:
     """The mean over channels of `left[x] * right[x - d]`."""
-    return _correlation(left, right, levels) / left.shape[1]
+    return _correlation(left / left.shape[1], right, levels)
 
 
 def groupwise_correlation_volume(

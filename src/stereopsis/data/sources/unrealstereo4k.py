@@ -37,8 +37,8 @@ def unrealstereo4k(root: Path, split: str) -> list[PairFiles]:
     if split not in _SPLITS:
         raise unknown_split("unrealstereo4k", split)
     if split == "all":
-        lefts = sorted(p for p in root.glob("*/Image0/*") if p.suffix in (".png", ".raw"))
-        return [_pair(left, root) for left in lefts]
+        lefts = {p.with_suffix(".png") for p in root.glob("*/Image0/*") if p.suffix in (".png", ".raw")}
+        return [_pair(_preferred(left), root) for left in sorted(lefts)]
     return [_pair(_stored(line[0]), root) for line in list_lines(_list_file(root, split), root=root)]
 
 
@@ -93,6 +93,12 @@ def _list_file(root: Path, split: str) -> Path:
     if found is None:
         raise FileNotFoundError(f"{root} has no list {name} (or filenames/{name}): fetch it from {_LINK}")
     return found
+
+
+def _preferred(image: Path) -> Path:
+    """Of a frame that is there in both formats the raw one, which loads faster."""
+    raw = image.with_suffix(".raw")
+    return raw if raw.exists() else image
 
 
 def _stored(image: Path) -> Path:
