@@ -21,7 +21,15 @@ from torch import Tensor
 
 from stereopsis.layers.mixture import negative_log_likelihood
 from stereopsis.layers.sampling import sample_points
-from stereopsis.structures import IterativeOutput, MixtureOutput, StereoOutput, StereoSample, VolumeOutput
+from stereopsis.structures import (
+    FusedOutput,
+    IterativeOutput,
+    MatchingOutput,
+    MixtureOutput,
+    StereoOutput,
+    StereoSample,
+    VolumeOutput,
+)
 
 Mask = Bool[Tensor, "b h w"]
 
@@ -73,33 +81,108 @@ class SmoothL1Loss(Range):
 class SequenceLoss(Range):
     """L1 of every iterate, the later the heavier (RAFT): sum of g^(N - 1 - i) times the mean error.
 
+    Where a network fuses, its monocular iterates count too, each before the stereo one of its iteration.
+
     g is `gamma^(15 / (N - 1))` where `adjusted`, so that recipes carry over between numbers of
     iterations; initial: weight of the smooth L1 of the disparity before the first iteration (IGEV).
     smooth: smooth L1 of the iterates too. Where iterates have vertical displacements, which are truly
-    zero, both components count half.
+    zero, both components count half. initial_below: the initial disparity counts where the truth is
+    smaller, in pixels; wider: (weight, such a bound) for each of IGEV++'s wider initial disparities.
     """
 
     gamma: float = 0.9
     adjusted: bool = True
     initial: float = 0.0
     smooth: bool = False
+    initial_below: float = math.inf
+    wider: tuple[tuple[float, float], ...] = ()
 
     def __call__(self, output: StereoOutput, sample: StereoSample) -> Float[Tensor, ""]:
         if not isinstance(output, IterativeOutput) or not output.iterates:
             raise ValueError("the sequence loss needs a network that gives its iterates")
         mask = self.mask(sample)
-        count = len(output.iterates)
+        iterates = _in_order(output)
+        count = len(iterates)
         gamma = self.gamma ** (15 / (count - 1)) if self.adjusted and count > 1 else self.gamma
-        errors = [_grown(p, sample, False) - sample.disparity for p in output.iterates]
+        errors = [_grown(p, sample, False) - sample.disparity for p in iterates]
         sizes = [_smooth_l1(e, 1.0) if self.smooth else e.abs() for e in errors]
         if output.vertical:
             sizes = [(size + v.abs()) / 2 for size, v in zip(sizes, output.vertical, strict=True)]
         terms = [gamma ** (count - 1 - i) * _masked_mean(size, mask) for i, size in enumerate(sizes)]
         total = torch.stack(terms).sum()
-        if self.initial and output.initial is not None:
-            error = _grown(output.initial, sample, False) - sample.disparity
-            total = total + self.initial * _masked_mean(_smooth_l1(error, 1.0), mask)
+        firsts = [] if output.initial is None else [(output.initial, self.initial, self.initial_below)]
+        if self.wider:
+            firsts += [(d, *numbers) for d, numbers in zip(output.wider, self.wider, strict=True)]
+        for first, weight, below in firsts:
+            error = _smooth_l1(_grown(first, sample, False) - sample.disparity, 1.0)
+            total = total + weight * _masked_mean(error, mask & (sample.disparity < below))
         return total
+
+
+def _in_order(output: IterativeOutput) -> list[Tensor]:
+    """The iterates of all branches as they came."""
+    if not isinstance(output, FusedOutput) or not output.monocular_iterates:
+        return list(output.iterates)
+    alone = len(output.iterates) - len(output.monocular_iterates)
+    mixed = zip(output.monocular_iterates, output.iterates[alone:], strict=True)
+    return [*output.iterates[:alone], *(iterate for both in mixed for iterate in both)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchingLoss(Range):
+    """STTR's four terms (ICCV 2021, section 3.5), of equal weight.
+
+    The mean of -log of the mass at the true match and, where there is none, in the dustbin; smooth L1 of the
+    matched and of the final disparity; binary cross-entropy of the occlusion. Pixels have no match where the
+    sample says that they are occluded or the match lies outside the right image; the right view's dustbins
+    count where the sample knows occlusion. The true match of column x is at (x - d) / scale, as released,
+    which leaves out where the sampled columns begin.
+    """
+
+    def __call__(self, output: MatchingOutput, sample: StereoSample) -> Float[Tensor, ""]:
+        if output.transport is None or output.matched is None or output.occlusion is None:
+            raise ValueError("the matching loss needs a network that gives its transport in training")
+        truth = sample.disparity
+        columns = torch.arange(truth.shape[-1], device=truth.device)
+        known = self.mask(sample)
+        hidden = known & (columns < truth)
+        if sample.occluded is not None:
+            hidden = hidden | sample.occluded
+        seen = known & ~hidden
+        final = _masked_mean(_smooth_l1(output.disparity.float() - truth, 1.0), seen)
+        first, step = output.grid
+        grid = (..., slice(first, None, step), slice(first, None, step))
+        matched = _masked_mean(_smooth_l1(output.matched - truth[grid], 1.0), seen[grid])
+        occlusion = output.occlusion.float().clamp(1e-6, 1 - 1e-6)
+        surprise = -torch.where(hidden, occlusion, 1 - occlusion).log()
+        return (
+            _response(output, sample, seen, hidden) + matched + final + _masked_mean(surprise, seen | hidden)
+        )
+
+
+def _response(output: MatchingOutput, sample: StereoSample, seen: Mask, hidden: Mask) -> Float[Tensor, ""]:
+    """The mean of -log of the mass where it belongs, over left pixels and, with occlusion, right ones."""
+    assert output.transport is not None
+    plan, (first, step) = output.transport.float(), output.grid
+    grid = (..., slice(first, None, step), slice(first, None, step))
+    columns = torch.arange(seen.shape[-1], device=plan.device)
+    targets = columns - sample.disparity
+    places = (targets[grid] * (plan.shape[-1] - 1) / seen.shape[-1]).clamp(0, plan.shape[-1] - 2)
+    before = places.long()
+    after = (before + 1).clamp(max=plan.shape[-1] - 2)
+    share = places - before
+    rows = plan[..., :-1, :-1]
+    mass = rows.gather(-1, before[..., None])[..., 0] * (1 - share)
+    mass = mass + rows.gather(-1, after[..., None])[..., 0] * share
+    mass = torch.where(hidden[grid], plan[..., :-1, -1], mass)
+    values, counts = [mass], [(seen | hidden)[grid]]
+    if sample.occluded is not None:
+        hit = torch.zeros_like(targets).scatter_reduce(
+            -1, targets.round().long().clamp(0, seen.shape[-1] - 1), seen.to(targets.dtype), "amax"
+        )
+        values.append(plan[..., -1, :-1])
+        counts.append(hit[grid] == 0)
+    return _masked_mean(-(torch.cat(values, -1) + 1e-6).log(), torch.cat(counts, -1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +259,7 @@ def adaptive_robust(error: Float[Tensor, "*b"], *, alpha: float, scale: float) -
 LOSSES: dict[str, Callable[..., Any]] = {
     "smooth_l1": SmoothL1Loss,
     "sequence": SequenceLoss,
+    "matching": MatchingLoss,
     "adaptive_robust": AdaptiveRobustLoss,
     "mixture": MixtureLoss,
 }
