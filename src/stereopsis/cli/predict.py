@@ -52,6 +52,9 @@ def predict(
         bool,
         typer.Option("--mono", help="Relative depth of single images, with depth-anything-v2."),
     ] = False,
+    mixture: Annotated[
+        bool, typer.Option("--mixture", help="Also the modes, scales and weights of a mixture, as pictures.")
+    ] = False,
     scale: Annotated[float, typer.Option(help="Predict at this scale of the images.")] = 1.0,
     max_memory: Annotated[
         str | None, typer.Option(help="Such as 2G: larger pairs go through in tiles.")
@@ -97,7 +100,7 @@ def predict(
     )
     known = None if calibration is None else _calibration(calibration)
     cloud = Cloud(min_confidence=min_confidence, near=near, far=far)
-    work = _Work(predictor, wrapping, known, cloud, superresolution)
+    work = _Work(predictor, wrapping, known, cloud, superresolution, mixture)
     summaries, failures = _run(jobs, work, output)
     _say(summaries, name, output, as_json=json)
     if failures:
@@ -147,6 +150,7 @@ class _Work:
     calibration: Calibration | None
     cloud: Cloud
     superresolution: float | None = None
+    mixture: bool = False
 
     def __call__(self, job: _Job, limits: tuple[float, float] | None) -> Summary:
         import time
@@ -172,6 +176,8 @@ class _Work:
         )
         if self.superresolution is not None:
             files = (*files, _write_superresolved(job.folder, output, self.superresolution))
+        if self.mixture:
+            files = (*files, *_write_mixture(job.folder, output))
         return summarised(
             job.name,
             pair,
@@ -191,6 +197,16 @@ def _write_superresolved(folder: Path, output: StereoOutput, factor: float) -> s
     name = "disparity_superresolved.pfm"
     write_superresolved(folder / name, output, factor)
     return name
+
+
+def _write_mixture(folder: Path, output: StereoOutput) -> tuple[str, ...]:
+    """The files, in the folder, that show what a mixture network saw."""
+    from stereopsis.evaluation.mixtures import mixture_pictures, write_mixture_pictures
+    from stereopsis.structures import MixtureOutput
+
+    if not isinstance(output, MixtureOutput):
+        raise ValueError("--mixture needs a network that gives one: smd-psmnet, smd-hsmnet, smd-stereodepth")
+    return write_mixture_pictures(folder, mixture_pictures(output))
 
 
 def parse_memory(text: str) -> int:
