@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -66,4 +67,5 @@ def test_weights_tell_what_they_were_trained_on(tmp_path: Path) -> None:
     found = contestant("stereonet", weights=path)
     assert found.trained_on == ("sceneflow/train-final", "kitti2015/train")
     assert found.name == f"stereonet {path}"
+    assert found.digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert contestant("sgbm", max_disparity=64).name == "sgbm max_disparity=64"

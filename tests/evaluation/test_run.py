@@ -155,6 +155,15 @@ def test_journal_of_another_run_is_refused(tmp_path: Path) -> None:
     _evaluate(Offset(1.0), _protocol(Column("epe")), tmp_path / "data", journal)
     with pytest.raises(ValueError, match="delete it"):
         _evaluate(Offset(1.0), _protocol(Column("rms")), tmp_path / "data", journal)
+    with pytest.raises(ValueError, match="delete it"):
+        evaluate(
+            Offset(1.0),
+            _protocol(Column("epe")),
+            name="fake",
+            digest="weights changed since",
+            roots={"scenes": tmp_path / "data"},
+            journal=journal,
+        )
 
 
 @pytest.mark.slow
@@ -246,6 +255,15 @@ def test_weights_trained_on_the_split_are_refused() -> None:
     )
     with pytest.raises(ValueError, match="open/truth"):
         leak_note(Contestant("net", Offset(1.0), ("middlebury2014",)), protocol("open"), allowed=False)
+    rendered = dataset_protocol("synthetic", "general")
+    assert (
+        leak_note(Contestant("net", Offset(1.0), ("synthetic/general seed 7",)), rendered, allowed=False)
+        == ()
+    )
+    with pytest.raises(ValueError, match="synthetic/general"):
+        leak_note(
+            Contestant("net", Offset(1.0), ("synthetic/general seed 977000003",)), rendered, allowed=False
+        )
     whole = Contestant("net", Offset(1.0), ("scenes",))
     with pytest.raises(ValueError, match="scenes/truth"):
         leak_note(whole, dataset_protocol("scenes", "truth"), allowed=False)

@@ -75,6 +75,7 @@ def evaluate(
             found.predictor,
             wanted,
             name=found.name,
+            digest=found.digest,
             roots=_roots(root or [], wanted),
             journal=journal,
             observe=progress.advance,
@@ -124,8 +125,7 @@ class _Progress:
 
 def _protocol(name: str) -> Protocol:
     from stereopsis.data.sources.registry import dataset_entry, list_datasets
-    from stereopsis.evaluation.protocols import dataset_protocol, list_protocols, protocol
-    from stereopsis.evaluation.scenes import SYNTHETIC
+    from stereopsis.evaluation.protocols import SYNTHETIC, dataset_protocol, list_protocols, protocol
 
     if name in list_protocols():
         return protocol(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,11 +27,13 @@ _SUFFIXES = (".pfm", ".npy", ".npz", ".exr", ".png")
 
 @dataclass(frozen=True)
 class Contestant:
-    """A predictor and its name; trained_on: the splits that its weights say, `dataset/split` or `dataset`."""
+    """A predictor and its name; trained_on: the splits that its weights say, `dataset/split` or `dataset`;
+    digest: SHA-256 of the file that it was read from, empty where there is none."""
 
     name: str
     predictor: Predictor | ByScene
     trained_on: tuple[str, ...] = ()
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,9 @@ def contestant(
         return Contestant(spec, DisparityFolder(existing_folder(spec)))
     settings = [f"{key}={value}" for key, value in sorted(options.items())]
     name = " ".join([spec, *([str(weights)] if weights else []), *settings])
-    return Contestant(name, load(spec, weights=weights, **options), _trained_on(spec, weights))
+    predictor = load(spec, weights=weights, **options)
+    path = _weights_file(spec, weights)
+    return Contestant(name, predictor, _trained_on(path), _digest(path))
 
 
 def leaks(trained_on: Sequence[str], protocol: Protocol) -> list[str]:
@@ -121,16 +126,28 @@ def _overlap(first: str, second: str) -> bool:
     return first == second or first == second.partition("/")[0] or first.partition("/")[0] == second
 
 
-def _trained_on(spec: str, weights: Path | None) -> tuple[str, ...]:
+def _weights_file(spec: str, weights: Path | None) -> Path | None:
+    """The file whose tensors are measured: the one given, or the one that comes with the package."""
     shipped = Path(stereopsis.__file__).parent / "weights" / f"{spec}.safetensors"
-    path = weights or (shipped if shipped.exists() else Path(spec))
-    if path.suffix != ".safetensors" or not path.exists():
+    candidates = [weights] if weights is not None else [shipped, Path(spec)]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _trained_on(path: Path | None) -> tuple[str, ...]:
+    if path is None or path.suffix != ".safetensors":
         return ()
     _, header = read_weights(path)
     splits = header.training.get("splits", ()) if header else ()
     if not isinstance(splits, list | tuple):
         raise ValueError(f"{path}: its header's training splits are no list")
     return tuple(str(split) for split in splits)
+
+
+def _digest(path: Path | None) -> str:
+    if path is None:
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _record() -> Path:

@@ -31,6 +31,13 @@ MASKS: Mapping[str, str] = {
 }
 """What the masks mean; any other name is a region of the data set (foreground, a class of material)."""
 
+SYNTHETIC = "synthetic"
+"""The data set that is rendered, not read: its splits are distributions."""
+
+SYNTHETIC_SEED = 977_000_003
+SYNTHETIC_PAIRS = 200
+"""Seed and number of the rendered pairs that predictors are measured on; train with any other seed."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -312,7 +319,14 @@ def dataset_protocol(dataset: str, split: str) -> Protocol:
         *_columns("see edge-epe"),
         *_CONFIDENCE,
     )
-    part = Part(dataset=dataset, split=split, columns=columns, averaging="images")
+    rendered = dataset == SYNTHETIC
+    part = Part(
+        dataset=dataset,
+        split=split,
+        columns=columns,
+        averaging="images",
+        contains=(f"{SYNTHETIC}/{split} seed {SYNTHETIC_SEED}",) if rendered else (),
+    )
     return Protocol(
         name=f"{dataset}:{split}",
         version=1,

@@ -58,10 +58,12 @@ class Average:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """A protocol's outcome for a predictor; notes: what the reader must know (a leak allowed, a count)."""
+    """A protocol's outcome for a predictor; digest: SHA-256 of its weights, empty where it has none;
+    notes: what the reader must know (a leak allowed, a count); description: what the figures mean."""
 
     predictor: str
     protocol: str
+    digest: str = ""
     parts: tuple[str, ...]
     columns: tuple[tuple[str, ...], ...]
     averages: tuple[Average, ...]
@@ -124,6 +126,7 @@ def read_evaluation(path: str | Path) -> Evaluation:
         return Evaluation(
             predictor=content["predictor"],
             protocol=content["protocol"],
+            digest=content["digest"],
             parts=tuple(content["parts"]),
             columns=tuple(tuple(names) for names in content["columns"]),
             averages=tuple(Average(**(a | {"value": number(a["value"])})) for a in content["averages"]),

@@ -56,6 +56,7 @@ def evaluate(
     protocol: Protocol,
     *,
     name: str,
+    digest: str = "",
     roots: Mapping[str, Path] | None = None,
     journal: Path | None = None,
     observe: Observer | None = None,
@@ -65,14 +66,14 @@ def evaluate(
 ) -> Evaluation:
     """The predictor's rows and averages by the protocol.
 
-    name: of the predictor, for the record; roots: folders of data sets by name (else as `locate`
-    finds them); journal: a file of finished images, continued where it exists; on_start: told how many
-    images there are and how many of them the journal has; limit: only the first images of each part,
-    said in the notes.
+    name, digest: of the predictor and its weights, for the record and the journal; roots: folders of data
+    sets by name (else as `locate` finds them); journal: a file of finished images, continued where it
+    exists; on_start: told how many images there are and how many of them the journal has; limit: only the
+    first images of each part, said in the notes.
     Raises ValueError or OSError where a data set is not found or the journal belongs to another run.
     """
     work, found_notes = _work(protocol, roots or {}, limit)
-    record = Journal(journal, predictor=name, protocol=protocol)
+    record = Journal(journal, predictor=f"{name} {digest}".strip(), protocol=protocol)
     wanted = {item.key for item in work}
     rows = {key: row for row in record.rows if (key := (row.part, row.name)) in wanted}
     if on_start is not None:
@@ -99,6 +100,7 @@ def evaluate(
         averages=averages(protocol, ordered),
         rows=ordered,
         failures=tuple(failures),
+        digest=digest,
         notes=(*notes, *found_notes, *_failure_note(failures, len(work))),
         description=describe(protocol),
     )

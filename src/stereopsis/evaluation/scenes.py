@@ -15,16 +15,9 @@ import torch
 from stereopsis.data.dataset import Annotations, StereoDataset
 from stereopsis.data.files import PairFiles
 from stereopsis.data.sources.registry import list_pairs
-from stereopsis.evaluation.protocols import Part
+from stereopsis.evaluation.protocols import SYNTHETIC, SYNTHETIC_PAIRS, SYNTHETIC_SEED, Part
 from stereopsis.structures import SceneInfo, StereoPair, StereoSample
 from stereopsis.synthesis.stream import SyntheticStream
-
-SYNTHETIC = "synthetic"
-"""The data set that is rendered, not read: its splits are distributions."""
-
-SYNTHETIC_SEED = 977_000_003
-SYNTHETIC_PAIRS = 200
-"""Seed and number of the rendered pairs that predictors are measured on; train with any other seed."""
 
 
 @dataclass(frozen=True)
