@@ -82,16 +82,18 @@ class OptimizerSettings:
     eps: float = 1e-8
     momentum: float = 0.0
     schedule: str = "constant"
-    """constant, one-cycle, steps, exponential, or warmup-cosine."""
+    """constant, one-cycle, steps, exponential, warmup-cosine, or trapezoid."""
     milestones: list[int] = field(default_factory=list)
     """Steps at which `steps` multiplies the rate by gamma."""
     gamma: float = 0.1
     every: int = 0
     """`exponential` multiplies the rate by gamma every so many steps."""
     warmup: float = 0.01
-    """Share of all steps that one-cycle and warmup-cosine climb."""
+    """Share of all steps that one-cycle, warmup-cosine and trapezoid climb."""
+    hold: float = 1.0
+    """Of trapezoid: the share of all steps after which it falls."""
     final: float = 0.0
-    """Of warmup-cosine: the last rate, as a share of lr."""
+    """Of warmup-cosine: the last rate, as a share of lr; of trapezoid: the last and the first."""
     extra_steps: int = 0
     """Of one-cycle: steps of the schedule beyond the last that is trained."""
     rates: dict[str, float] = field(default_factory=dict)

@@ -61,6 +61,7 @@ def build_schedule(optimizer: Optimizer, settings: OptimizerSettings, steps: int
             anneal_strategy="linear",
         ),
         "warmup-cosine": lambda: LambdaLR(optimizer, _warmup_cosine(settings, steps)),
+        "trapezoid": lambda: LambdaLR(optimizer, _trapezoid(settings, steps)),
     }
     return _named(builders, settings.schedule, "optimizer.schedule")()
 
@@ -73,6 +74,18 @@ def _warmup_cosine(settings: OptimizerSettings, steps: int) -> Callable[[int], f
             return (step + 1) / climb
         done = min(1.0, (step - climb) / max(1, steps - climb))
         return settings.final + (1 - settings.final) * 0.5 * (1 + math.cos(math.pi * done))
+
+    return factor
+
+
+def _trapezoid(settings: OptimizerSettings, steps: int) -> Callable[[int], float]:
+    """Linear from `final` to 1, 1, linear back to `final`."""
+    climb, fall = settings.warmup * steps, settings.hold * steps
+
+    def factor(step: int) -> float:
+        rising = step / climb if climb else 1.0
+        falling = (steps - step) / (steps - fall) if fall < steps else 1.0
+        return settings.final + (1 - settings.final) * max(0.0, min(1.0, rising, falling))
 
     return factor
 
