@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stereopsis.io.weights import as_tuples
 from stereopsis.layers.mixture import negative_log_likelihood
 from stereopsis.layers.sampling import sample_points
 from stereopsis.structures import (
@@ -277,8 +278,7 @@ def create_loss(name: str, **options: object) -> Callable[[Any, StereoSample], T
             raise ValueError(
                 f"the loss {name} has no option {key!r}{hint} It has {', '.join(sorted(fields))}"
             )
-    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    return LOSSES[name](**plain)
+    return LOSSES[name](**{key: as_tuples(value) for key, value in options.items()})
 
 
 def _grown(disparity: Tensor, sample: StereoSample, aligned: bool) -> Float[Tensor, "b h w"]:

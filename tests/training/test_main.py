@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
+import math
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +19,12 @@ from torch import Tensor
 
 from stereopsis.io.weights import read_weights
 from stereopsis.losses import SmoothL1Loss
+from stereopsis.models.registry import create
 from stereopsis.prediction.loading import load
 from stereopsis.structures import StereoPair
 from stereopsis.training import main
 from stereopsis.training.callbacks import WholeCheckpoints
-from stereopsis.training.config import TrainSettings
+from stereopsis.training.config import TrainSettings, list_experiments, read_settings
 from stereopsis.training.main import Trained, exit_code, train
 
 Tiny = Callable[..., TrainSettings]
@@ -186,3 +190,65 @@ def test_checkpoints_are_renamed_into_place(tmp_path: Path, monkeypatch: pytest.
         WholeCheckpoints().save_checkpoint({"a": torch.ones(2)}, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_released_lightning_checkpoint_continues_training(tiny: Tiny, tmp_path: Path) -> None:
+    """As StereoNet's release pickles it: tensors under official names beside partials of the optimiser."""
+    first = create("stereonet", downsamplings=2, refinements=1, max_disparity=32)
+    official = {
+        re.sub(
+            r"^feature_extractor\.downsampling\.(\d+)", r"feature_extractor.net.segment_0_conv_\1", name
+        ): t
+        for name, t in first.state_dict().items()
+    }
+    for pattern, replacement in _TO_OFFICIAL:
+        official = {re.sub(pattern, replacement, name): tensor for name, tensor in official.items()}
+    checkpoint = {
+        "state_dict": official,
+        "hyper_parameters": {"optimizer_partial": functools.partial(torch.optim.RMSprop, lr=1e-3)},
+        "pytorch-lightning_version": "2.0.2",
+    }
+    torch.save(checkpoint, tmp_path / "released.ckpt")
+    result = train(tiny("trainer.max_steps=1", "optimizer.lr=0", f"model.weights={tmp_path}/released.ckpt"))
+    state = _weights(result)
+    learnt = dict(first.named_parameters())
+    assert all(torch.equal(tensor, state[name]) for name, tensor in learnt.items())
+
+
+_TO_OFFICIAL = [
+    (r"^feature_extractor\.residual\.(\d+)", r"feature_extractor.net.segment_1_res_\1"),
+    (r"^feature_extractor\.projection", "feature_extractor.net.segment_2_conv_0"),
+    (r"^cost_filter\.blocks\.(\d+)\.conv", r"cost_volumizer.net.segment_0_conv_\1"),
+    (r"^cost_filter\.blocks\.(\d+)\.norm", r"cost_volumizer.net.segment_0_bn_\1"),
+    (r"^cost_filter\.projection", "cost_volumizer.net.segment_1_conv_0"),
+    (r"^refiners\.(\d+)\.embedding", r"refiners.\1.net.segment_0_conv_0"),
+    (r"^refiners\.(\d+)\.residual\.(\d+)", r"refiners.\1.net.segment_1_res_\2"),
+    (r"^refiners\.(\d+)\.projection", r"refiners.\1.net.segment_2_conv_0"),
+    (r"\.conv([12])\.conv\.", r".conv_\1."),
+    (r"\.conv([12])\.norm\.", r".batch_norm_\1."),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list_experiments())
+def test_every_experiment_runs_two_steps(name: str, planes: Path, tmp_path: Path) -> None:
+    settings = read_settings(
+        [
+            f"experiment={name}",
+            f"data.sources=[{{name: folder, split: truth, root: {planes}}}]",
+            "data.validation=[]",
+            "data.batch_size=1",
+            "data.workers=0",
+            "data.crop=[48,96]",
+            "data.augment.flip=0",
+            "trainer.accelerator=cpu",
+            "trainer.precision=32-true",
+            "trainer.fast_dev_run=true",
+            f"output={tmp_path}",
+        ]
+    )
+    if "iterations" in settings.model.options:
+        settings.model.options["iterations"] = 2
+    result = train(settings)
+    assert result.steps == 2
+    assert math.isfinite(result.metrics["train/loss"])

@@ -104,9 +104,9 @@ def _header(text: str, path: Path) -> WeightsHeader:
             raise ValueError(f"{path}: the header's {name} must be {wanted.__name__}, it is {value!r:.80}")
     if "network" not in given:
         raise ValueError(f"{path}: the header names no network")
-    given["config"] = {key: _tuples(value) for key, value in given.get("config", {}).items()}
+    given["config"] = {key: as_tuples(value) for key, value in given.get("config", {}).items()}
     return WeightsHeader(**given)
 
 
-def _tuples(value: object) -> object:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+def as_tuples(value: object) -> object:
+    return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value

@@ -50,14 +50,16 @@ class Data(LightningDataModule):
         )
         return self._loader(mixture, data.batch_size, sampler=counter)
 
-    def val_dataloader(self) -> DataLoader[StereoSample]:
+    def val_dataloader(self) -> list[DataLoader[StereoSample]]:
         """One pair at a time, since they may differ in size; every process takes its own."""
         data = self.settings.data
+        if not data.validation:
+            return []
         parts = [open_source(source, held_back=True) for source in data.validation]
         each = max(1, data.validation_count // max(1, len(parts)))
         pairs = torch.utils.data.ConcatDataset([_first(part, each) for part in parts])
         share = Subset(pairs, range(self.rank, len(pairs), self.processes))
-        return self._loader(share, 1)
+        return [self._loader(share, 1)]
 
     def _loader(self, dataset: Dataset[StereoSample], batch: int, **options: Any) -> DataLoader[StereoSample]:
         return DataLoader(

@@ -110,9 +110,7 @@ def build_task(settings: TrainSettings) -> SupervisedTask:
 
 
 def build_model(settings: ModelSettings) -> StereoModel[Any, Any]:
-    options = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in settings.options.items()
-    }
+    options = {key: as_tuples(value) for key, value in settings.options.items()}
     model = load_model(settings.weights, **options) if settings.weights else create(settings.name, **options)
     if isinstance(model, MonoModel):
         raise ValueError(f"{settings.name} is monocular: this training is of stereo networks")
