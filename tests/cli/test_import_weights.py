@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import struct
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from stereopsis.cli.import_weights import import_weights
+from stereopsis.cli.main import main
 from stereopsis.io.weights import read_weights
 from stereopsis.models import registry
 from stereopsis.models.base import StateDict, StereoModel, rename
@@ -53,7 +56,8 @@ class Toy(StereoModel[ToyConfig, StereoOutput]):
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     card = Card("Toy", "a paper", "owner/toy", "MIT", "CC-BY-4.0")
-    monkeypatch.setitem(registry._entries, "toy", registry.Entry("toy", Toy, ToyConfig(), card))
+    entry = registry.Entry("toy", Toy, ToyConfig(), card)
+    monkeypatch.setattr(registry, "_all_entries", lambda: {"toy": entry})
     path = tmp_path / "release.ckpt"
     torch.save({"state_dict": {"module.toy_scale": torch.tensor([2.5])}, "epoch": 1}, path)
     return path
@@ -71,13 +75,12 @@ def test_tensors_config_licence_and_provenance_are_kept(published: Path, tmp_pat
     assert torch.equal(load_model(target).state_dict()["factor"], torch.tensor([2.5]))
 
 
-def test_tensors_of_no_known_network_are_refused(tmp_path: Path) -> None:
-    source = tmp_path / "other.pth"
-    torch.save({"strange.weight": torch.ones(3)}, source)
-    result = CliRunner().invoke(_app, [str(source), "--output", str(tmp_path / "a.safetensors")])
+def test_tensors_of_no_known_network_are_refused(published: Path, tmp_path: Path) -> None:
+    torch.save({"strange.weight": torch.ones(3)}, published)
+    result = CliRunner().invoke(_app, [str(published), "--output", str(tmp_path / "a.safetensors")])
     assert isinstance(result.exception, ValueError)
-    assert str(source) in str(result.exception)
-    assert [path.name for path in tmp_path.iterdir()] == ["other.pth"]
+    assert str(published) in str(result.exception)
+    assert [path.name for path in tmp_path.iterdir()] == [published.name]
 
 
 @pytest.mark.parametrize(
@@ -87,3 +90,20 @@ def test_places_that_cannot_be_written(published: Path, tmp_path: Path, target: 
     result = CliRunner().invoke(_app, [str(published), "--output", str(tmp_path / target)])
     assert isinstance(result.exception, ValueError)
     assert said in str(result.exception)
+
+
+def test_a_malicious_file_is_one_sentence_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    canary, source = tmp_path / "canary", tmp_path / "evil.pth"
+    command = f"touch {canary}".encode()
+    with zipfile.ZipFile(source, "w") as archive:
+        text = b"X" + struct.pack("<I", len(command)) + command
+        archive.writestr("archive/data.pkl", b"\x80\x02cos\nsystem\n" + text + b"\x85R.")
+    assert main(["import-weights", str(source), "--output", str(tmp_path / "a.safetensors")]) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 1
+    assert str(source) in told.err
+    assert "os.system" in told.err
+    assert list(tmp_path.iterdir()) == [source]

@@ -295,6 +295,9 @@ ABUSES: dict[str, bytes] = {
     "recursion": b"\x80\x02" + b"(" * 5_000 + b"N" + b"t" * 5_000 + b".",
     "nested lists": b"\x80\x02" + b"]" * 5_000 + b"a" * 4_999 + b".",
     "a dictionary in itself": b"\x80\x02}q\0X\x05\0\0\0modelh\0s.",
+    "bytes beyond memory": b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b"abc.",
+    "text beyond the file": b"\x80\x04\x8d" + struct.pack("<Q", 2**40) + b"abc.",
+    "integer of text": b"I" + b"9" * 100_000 + b"\n.",
     "out-of-band buffer": b"\x80\x05\x97.",
     "tensor without a storage": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(NK\0))tR.",
     "rebuild with a symbol": b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\n(cfunctools\npartial\nN)tR.",
@@ -411,6 +414,18 @@ def test_a_compressed_bomb_is_refused_before_it_expands(tmp_path: Path) -> None:
         read_checkpoint(path)
 
 
+def test_entries_that_overlap_are_refused(tmp_path: Path) -> None:
+    path = _zip(tmp_path / "evil.pth", [("a/data.pkl", _GOOD), *((f"a/data/{k}", bytes(64)) for k in "01")])
+    data = bytearray(path.read_bytes())
+    first, second = (data.index(name, data.index(b"PK\x01\x02")) for name in (b"a/data/0", b"a/data/1"))
+    size = len(data) - 100
+    for place in (first, second):  # the central directory's sizes lie 26 bytes before the name
+        data[place - 26 : place - 18] = struct.pack("<2I", size, size)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="overlap"):
+        read_checkpoint(path)
+
+
 def test_a_changed_byte_of_a_storage_fails_its_check_sum(tmp_path: Path) -> None:
     path = save({"w": torch.full((64,), 3.0)}, tmp_path / "a.pth", "zip")
     data = bytearray(path.read_bytes())
@@ -430,6 +445,7 @@ def test_a_changed_byte_of_a_storage_fails_its_check_sum(tmp_path: Path) -> None
         (b"hello, I am text", "does not start like"),
         (b"<!DOCTYPE html><html>", "does not start like"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "LFS"),
+        (struct.pack("<Q", 2) + b"{}", r"name it \.safetensors"),
         (pickle.dumps({"a": 1}), "not one that torch.save wrote"),
         (b"PK\x03\x04 and no more", "damaged"),
     ],

@@ -46,6 +46,8 @@ def open_archive(file: ByteStream, length: int) -> Archive:
         return _open_tar(file, length)
     if start[:1] == b"\x80":
         return _open_stream(file, length)
+    if start[8:9] == b"{":
+        raise ValueError("it looks like safetensors: name it .safetensors")
     if start.startswith(b"version https://git-lfs"):
         raise ValueError("it is a Git LFS pointer, not the weights: fetch the file itself")
     raise ValueError("it does not start like a file of torch.save (zip, stream or tar)")
@@ -110,6 +112,8 @@ def _checked_entries(archive: zipfile.ZipFile, length: int) -> dict[str, zipfile
         if info.file_size > length or info.flag_bits & 0x1:
             raise ValueError(f"the zip archive's entry {shown} is encrypted or larger than the file")
         entries[info.filename] = info
+    if sum(info.file_size for info in found) > length:
+        raise ValueError("the zip archive's entries overlap")
     return entries
 
 
@@ -131,32 +135,32 @@ def _open_stream(file: ByteStream, length: int) -> Archive:
     machine = _plain_pickle(file)
     if not isinstance(machine, dict):
         raise ValueError("its description of the machine that wrote it is missing")
-    little = bool(machine.get("little_endian", True))
     tree = load(file, construct, lambda identifier: _known(identifier, storages), symbols=SYMBOLS)
     keys = _plain_pickle(file)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ValueError("its list of storages is damaged")
-    places = _places(file, keys, storages, little, length)
+    places = _places(file, keys, storages, length)
     for key, storage in storages.items():
         if key not in places or storage.end > places[key][1]:
             raise ValueError(f"the storage {key[:80]!r} is missing or smaller than its tensors need")
-    return Archive(tree, lambda key: _read_at(file, *places[key]), little)
+    return Archive(tree, lambda key: _read_at(file, *places[key]))
 
 
 def _places(
-    file: ByteStream, keys: list[str], storages: Mapping[str, Storage], little: bool, length: int
+    file: ByteStream, keys: list[str], storages: Mapping[str, Storage], length: int
 ) -> dict[str, tuple[int, int]]:
     """(offset, bytes) of each storage that follows: its count of elements, then the elements."""
     places: dict[str, tuple[int, int]] = {}
     for key in keys:
         if key not in storages or key in places:
             raise ValueError(f"the storage {key[:80]!r} belongs to no tensor, or comes twice")
-        places[key] = _skip_storage(file, storages[key].dtype.itemsize, "<q" if little else ">q", length)
+        places[key] = _skip_storage(file, storages[key].dtype.itemsize, length)
     return places
 
 
-def _skip_storage(file: ByteStream, itemsize: int, count_format: str, length: int) -> tuple[int, int]:
-    (numel,) = struct.unpack(count_format, file.read(8))
+def _skip_storage(file: ByteStream, itemsize: int, length: int) -> tuple[int, int]:
+    """(offset, bytes) of the storage here, which is passed; numbers are little-endian, wherever written."""
+    (numel,) = struct.unpack("<q", file.read(8))
     start, size = file.tell(), numel * itemsize
     if numel < 0 or start + size > length:
         raise EOFError("its storages reach beyond its end")
@@ -227,7 +231,7 @@ def _tar_storages(file: ByteStream, length: int) -> tuple[dict[str, tuple[int, i
         if not isinstance(entry, tuple) or len(entry) != 3:
             raise ValueError("it has a damaged storage")
         key, dtype = str(entry[0]), storage_dtype(entry[2])
-        places[key] = _skip_storage(file, dtype.itemsize, "<q", length)
+        places[key] = _skip_storage(file, dtype.itemsize, length)
         objects[key] = Storage(key, dtype, places[key][1] // dtype.itemsize)
     views = _plain_pickle(file)
     for view in views if isinstance(views, list) else []:
