@@ -149,6 +149,21 @@ def test_interrupted_run_continues_and_gives_the_same(tmp_path: Path) -> None:
     assert repr(_evaluate(again, wanted, tmp_path / "data", journal).averages) == repr(whole.averages)
 
 
+def test_image_whose_pictures_were_cut_off_is_measured_again(tmp_path: Path) -> None:
+    write_scene(tmp_path / "data", "a")
+    journal, wanted = tmp_path / "j.jsonl", _protocol(Column("epe"))
+
+    def interrupted(row: Row, sample: StereoSample, output: StereoOutput) -> None:
+        raise KeyboardInterrupt
+
+    facts = {"name": "fake", "roots": {"scenes": tmp_path / "data"}, "journal": journal}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Offset(1.0), wanted, observe=interrupted, **facts)  # type: ignore[arg-type]
+    again = Counting(stop=None)
+    evaluate(again, wanted, **facts)  # type: ignore[arg-type]
+    assert again.made == 1
+
+
 def test_journal_of_another_run_is_refused(tmp_path: Path) -> None:
     write_scene(tmp_path / "data", "a")
     journal = tmp_path / "j.jsonl"

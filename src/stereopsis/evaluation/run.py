@@ -88,9 +88,9 @@ def evaluate(
             failures.append(Failure(item.part, item.scene.name, str(error)))
             continue
         rows[item.key] = row
-        record.add(row)
         if observe is not None:
             observe(row, sample, output)
+        record.add(row)  # last: what the journal has is finished, pictures included
     ordered = tuple(rows[item.key] for item in work if item.key in rows)
     return Evaluation(
         predictor=name,
