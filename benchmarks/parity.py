@@ -21,7 +21,7 @@ from stereopsis.export.openvino import to_openvino
 from stereopsis.export.original import Original, original, random_original
 from stereopsis.export.parity import rendered_samples
 
-SIZES = ((240, 320), (291, 413), (352, 256))
+SIZES = ((128, 192), (131, 213), (192, 160))
 RESULTS = Path(__file__).resolve().parent / "results" / "parity"
 
 
@@ -79,7 +79,7 @@ def record(source: Original, name: str, folder: Path, size: tuple[int, int] | No
                 **plain(proof.parity),
             }
     (RESULTS / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
-    print(json.dumps(facts), flush=True)
+    print(name, "recorded", flush=True)
 
 
 if __name__ == "__main__":

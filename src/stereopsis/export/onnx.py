@@ -91,7 +91,14 @@ def _exported(graph: ImagesToMaps, header: ExportHeader) -> OnnxModel:
     axes = _dynamic_axes(header)
     with _quiet(), torch.no_grad():
         count = len(graph(*example))
-        traced = torch.export.export(graph, example, dynamic_shapes=(axes, axes), strict=False)
+        traced = torch.export.export(
+            graph,
+            example,
+            dynamic_shapes=(axes, axes),
+            strict=False,
+            # What cannot be proven of a size becomes a condition at run time, not a refusal.
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
         program = torch.onnx.export(
             traced,
             (),

@@ -24,7 +24,7 @@ DEFAULT = "sgbm"
 """What `predict` uses where nothing is named."""
 
 _WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
-_RUN_OPTIONS = ("device", "precision", "batch_size", "both")
+_RUN_OPTIONS = ("device", "precision", "batch_size", "both", "compile")
 
 
 def predict(
