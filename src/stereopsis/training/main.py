@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from stereopsis.io.atomic import writing
-from stereopsis.io.weights import WeightsHeader, read_weights, write_weights
+from stereopsis.io.weights import WeightsHeader, as_tuples, read_weights, write_weights
 from stereopsis.losses import create_loss
 from stereopsis.models.base import MonoModel, StereoModel
 from stereopsis.models.registry import create
