@@ -153,6 +153,8 @@ class Composer:
         below = self._below(shape, size, turn)
         if self.tops and rng.random() < self.distribution.stacked:
             centre, height = self.tops[int(rng.integers(len(self.tops)))]
+            smaller = min(1.0, 0.8 * float(centre[2]) / depth)
+            size, below = size * smaller, below * smaller
             at = np.array((centre[0], height - below, centre[2]))
         else:
             assert self.floor is not None

@@ -44,8 +44,8 @@ class Distribution:
     layouts: Weights
     focal: Range = (0.6, 1.9)
     baseline: Range = (0.04, 0.4)
-    nearest: Range = (0.04, 0.28)
-    farthest: Range = (0.002, 0.06)
+    nearest: Range = (0.06, 0.3)
+    farthest: Range = (0.003, 0.1)
     doffs_chance: float = 0.15
     objects: tuple[int, int] = (5, 55)
     shapes: Weights = field(default_factory=lambda: SHAPES)

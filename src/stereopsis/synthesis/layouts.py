@@ -85,17 +85,17 @@ def street(scene: Composer) -> None:
     ground(scene)
     assert scene.floor is not None
     for side in (-1, 1):
-        beside = scene.near / scene.rig.focal * rng.uniform(0.6, 2.0)
-        depth = scene.near * rng.uniform(1.5, 3)
+        beside = scene.near / scene.rig.focal * rng.uniform(1.0, 3.5)
+        depth = scene.near * rng.uniform(2, 5)
         while depth < scene.far and len(scene.solids) < 40:
             length = depth * rng.uniform(0.1, 0.35)
             half = (float(beside * rng.uniform(0.2, 0.6)), float(scene.floor * rng.uniform(0.6, 5)), length)
             at = np.array((side * (beside + half[0]), scene.floor - half[1], depth + length))
             if rng.random() < 0.8:
                 scene.add(Box(half), Pose(scene.upright.copy(), scene.upright @ at), depth=float(at[2]))
-            if rng.random() < 0.6:
+            if rng.random() < 0.35:
                 height = scene.floor * rng.uniform(1.0, 2.5)
-                pole = Capsule(float(rng.uniform(15, 50)))
+                pole = Capsule(float(rng.uniform(25, 80)))
                 foot = np.array((side * beside * rng.uniform(0.7, 0.95), scene.floor - height, depth))
                 pose = Pose.of(scene.upright @ foot, (height / pole.half,) * 3, scene.upright @ STANDING)
                 scene.add(pole, pose, depth=float(depth))
@@ -105,7 +105,7 @@ def street(scene: Composer) -> None:
 def tissue(scene: Composer) -> None:
     """A soft bumpy wall close before the camera."""
     rng = scene.rng
-    waves = Waves.draw(rng, count=5, slope=float(rng.uniform(0.3, 0.9)), frequency=(2.5, 10.0), flat=True)
+    waves = Waves.draw(rng, count=5, slope=float(rng.uniform(0.6, 2.0)), frequency=(3.0, 12.0), flat=True)
     depth = spread(rng, 2.2 * scene.near, max(2.5 * scene.near, scene.far))
     size = 0.9 * depth / scene.rig.focal
     lean = about(0, float(rng.uniform(-0.5, 0.5))) @ about(1, float(rng.uniform(-0.5, 0.5)))
