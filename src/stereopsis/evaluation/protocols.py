@@ -204,7 +204,8 @@ _PROTOCOLS = (
         version=1,
         parts=(_KITTI2015,),
         comparable="KITTI 2015's D1-all, D1-bg, D1-fg over all pixels, here on its training set; the server "
-        "fills unanswered pixels first, here they count as wrong; see: borders of its objects, as SMD-Nets",
+        "fills unanswered pixels first, here they count as wrong; see: borders of its objects as in "
+        "SMD-Nets, pooled here, mean over images there",
     ),
     Protocol(
         name="middlebury-v3",

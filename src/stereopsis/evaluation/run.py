@@ -144,9 +144,8 @@ def _measured(
         sample, annotations = reduced(sample, annotations, part.scale)
     predict = predictor_for(predictor, item.scene.name)
     started = time.perf_counter()
-    output = predict(sample.pair)
+    output = predict(sample.pair).to("cpu")
     seconds = time.perf_counter() - started
-    output = output.to("cpu")
     if output.disparity.shape != sample.disparity.shape:
         raise ValueError(
             f"the disparity of {item.scene.name} is {_size(output.disparity)}, "

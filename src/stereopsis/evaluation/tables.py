@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 
 from rich.console import Console
 from rich.table import Table
@@ -30,7 +31,11 @@ def formatted(column: str, value: float) -> str:
 
 def averages_table(evaluation: Evaluation, *, part: int) -> Table:
     """One line per column: its average, over how many images, how many had no such pixels."""
-    table = Table(title=f"{evaluation.predictor} on {evaluation.protocol}: {evaluation.parts[part]}")
+    seconds = [row.seconds for row in evaluation.rows if row.part == part]
+    table = Table(
+        title=f"{evaluation.predictor} on {evaluation.protocol}: {evaluation.parts[part]}",
+        caption=f"{len(seconds)} images, median {median(seconds):.2f} s each" if seconds else None,
+    )
     table.add_column("metric, mask")
     for heading in ("value", "images", "without"):
         table.add_column(heading, justify="right")
