@@ -9,17 +9,21 @@ import typer
 
 
 def datasets(
-    action: Annotated[str, typer.Argument(help="list, check, or convert.")] = "list",
+    action: Annotated[str, typer.Argument(help="list, check, convert, or fetch.")] = "list",
     name: Annotated[str | None, typer.Argument(help="What to check: a data set, or DATASET:SPLIT.")] = None,
     root: Annotated[Path | None, typer.Option("--root", help="The data set's folder.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="How many pairs to check, evenly spread.")] = 8,
+    scenes: Annotated[
+        list[int] | None, typer.Option("--scene", help="Of fetch: which scenes, repeated.")
+    ] = None,
     sheet: Annotated[Path | None, typer.Option("--sheet", help="Write a contact sheet here (PNG).")] = None,
 ) -> None:
     """List the data sets that can be read, or check that one's truth explains its images.
 
     `check` opens samples, moves the right image by the truth, and says if scale, sign or side is wrong.
 
-    `convert unrealstereo4k` writes a .raw beside every PNG image, which loads many times faster.
+    `convert unrealstereo4k` writes a .raw beside every PNG image, which loads many times faster;
+    `fetch unrealstereo4k --scene 3` downloads a scene from its authors' server.
 
     Example: stereopsis datasets check kitti2015 --root kitti/data_scene_flow --sheet kitti.png
     """
@@ -29,8 +33,33 @@ def datasets(
         _check(name, root, samples, sheet)
     elif action == "convert" and name is not None:
         _convert(name, root)
+    elif action == "fetch" and name is not None:
+        _fetch(name, root, scenes or [])
     else:
-        raise ValueError("type `stereopsis datasets`, or `stereopsis datasets check NAME` (or convert)")
+        raise ValueError(
+            "type `stereopsis datasets`, or `stereopsis datasets check NAME` (or convert, fetch)"
+        )
+
+
+def _fetch(name: str, root: Path | None, scenes: list[int]) -> None:
+    from rich.progress import Progress, TaskID
+
+    from stereopsis.data.download import fetch_scene
+    from stereopsis.data.sources.registry import dataset_entry
+
+    if name != "unrealstereo4k":
+        raise ValueError(f"{name} is fetched from its own page, {dataset_entry(name).card.link}")
+    if root is None or not scenes:
+        raise ValueError("type `stereopsis datasets fetch unrealstereo4k --scene 3 --root FOLDER`")
+    for scene in scenes:
+        with Progress(transient=True) as bar:
+            task = bar.add_task(f"scene {scene}", total=None)
+
+            def show(here: int, total: int | None, task: TaskID = task, bar: Progress = bar) -> None:
+                bar.update(task, completed=here, total=total)
+
+            files = fetch_scene(root, scene, progress=show)
+        print(f"scene {scene}: {len(files)} files in {root}")
 
 
 def _convert(name: str, root: Path | None) -> None:
