@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from fakes.datasets import scenes
+from fakes.datasets import kitti2015, scenes
 from fakes.tiny import tiny, write_image, write_npy, write_text
 from stereopsis.data.dataset import StereoDataset
 from stereopsis.data.decoding import read_raw_view, read_truth
@@ -140,3 +140,12 @@ def test_coloured_mask_is_refused(tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "m.png"), tiny(3).left)
     with pytest.raises(ValueError, match="one channel"):
         StereoDataset([replace(files, unknown=(MaskFile(tmp_path / "m.png"),))])[0]
+
+
+def test_mask_of_another_size_is_named(tmp_path: Path) -> None:
+    (expected,) = kitti2015(tmp_path)
+    (files,) = list_pairs("kitti2015", expected.split, root=tmp_path)
+    assert files.instances is not None
+    write_image(files.instances, np.ones((3, 4), np.uint8))
+    with pytest.raises(ValueError, match=r"000007_10\.png is 4x3, its image is 16x12"):
+        StereoDataset([files]).annotations(0)

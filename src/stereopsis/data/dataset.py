@@ -64,17 +64,19 @@ class StereoDataset(Dataset[StereoSample]):
             info=(SceneInfo(files.name, files.dataset, calibration),),
         )
 
-    def annotations(self, index: int) -> Annotations:
-        """Regions and instances of a pair, read apart since few protocols need them."""
+    def annotations(self, index: int, *, size: tuple[int, int] | None = None) -> Annotations:
+        """Regions and instances of a pair, read apart since few protocols need them.
+
+        size: (height, width) of the sample; where it is not known the left view is read for it.
+        """
         files = self.files[index]
-        size = _read_view(files.left).shape[:2]
-        regions = {
-            region.name: torch.from_numpy(_read_mask(region.mask, (size[0], size[1])))
-            for region in files.regions
-        }
+        if size is None:
+            shape = _read_view(files.left).shape
+            size = shape[0], shape[1]
+        regions = {region.name: torch.from_numpy(_read_mask(region.mask, size)) for region in files.regions}
         if files.instances is None:
             return Annotations(regions)
-        stored = _single_channel(read_stored(files.instances), files.instances)
+        stored = _stored_mask(files.instances, size)
         return Annotations(regions, torch.from_numpy(stored.astype(np.float32)))
 
 
@@ -131,14 +133,18 @@ def _occlusion(files: PairFiles, calibration: Calibration | None, valid: np.ndar
 
 
 def _read_mask(mask: MaskFile, size: tuple[int, int]) -> np.ndarray:
-    stored = _single_channel(read_stored(mask.path), mask.path)
+    chosen = np.isin(_stored_mask(mask.path, size), mask.values)
+    return ~chosen if mask.inverted else chosen
+
+
+def _stored_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+    stored = _single_channel(read_stored(path), path)
     if stored.shape != size:
         raise ValueError(
-            f"{mask.path} is {stored.shape[1]}x{stored.shape[0]}, its image is {size[1]}x{size[0]}: "
+            f"{path} is {stored.shape[1]}x{stored.shape[0]}, its image is {size[1]}x{size[0]}: "
             "masks and images must have the same size"
         )
-    chosen = np.isin(stored, mask.values)
-    return ~chosen if mask.inverted else chosen
+    return stored
 
 
 def _single_channel(stored: np.ndarray, path: Path) -> np.ndarray:

@@ -57,8 +57,10 @@ def part_scenes(part: Part, root: Path | None) -> tuple[list[PartScene], list[st
 
 def _opened(files: PairFiles) -> tuple[StereoSample, Annotations]:
     dataset = StereoDataset([files])
-    annotated = bool(files.regions) or files.instances is not None
-    return dataset[0], dataset.annotations(0) if annotated else Annotations()
+    sample = dataset[0]
+    if not files.regions and files.instances is None:
+        return sample, Annotations()
+    return sample, dataset.annotations(0, size=sample.pair.size)
 
 
 def _rendered(distribution: str) -> list[PartScene]:
