@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
@@ -450,23 +450,6 @@ def luma(images: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 1 h w"]:
     """Gray by the weights of ITU-R 601 (0.299, 0.587, 0.114), for networks of one channel."""
     weights = images.new_tensor([0.299, 0.587, 0.114])
     return (images * weights[:, None, None]).sum(-3, keepdim=True)
-
-
-def records_equal(first: TensorRecord, second: TensorRecord) -> bool:
-    """True where two records hold equal tensors, field by field (`==` would compare tensors elementwise)."""
-
-    def tensors(value: Any) -> Iterable[Tensor]:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, TensorRecord):
-            for f in dataclasses.fields(cast(Any, value)):
-                yield from tensors(getattr(value, f.name))
-        elif isinstance(value, tuple):
-            for item in value:
-                yield from tensors(item)
-
-    ours, theirs = list(tensors(first)), list(tensors(second))
-    return len(ours) == len(theirs) and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 Matrix3 = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from stereopsis.synthesis.planes import Plane, planes_sample
+from records import records_equal
 from stereopsis.io.disparity import read_disparity
-from stereopsis.prediction.classical import SGBM, RecordedSGBM, fill_background
-from stereopsis.structures import StereoPair, StereoSample, records_equal
+from stereopsis.prediction.classical import SGBM, Filled, RecordedSGBM, fill_background
+from stereopsis.structures import StereoPair, StereoSample
+from stereopsis.synthesis.planes import Plane, planes_sample
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,16 @@ def test_without_filling_unknown_is_infinite_and_not_trusted(garden: StereoSampl
     assert (output.confidence[unknown] == 0).all()
     known_error = (output.disparity - garden.disparity).abs()[~unknown]
     assert float((known_error > 1).float().mean()) < 0.01
+
+
+def test_filling_afterwards_is_filling_at_once(garden: StereoSample) -> None:
+    at_once, afterwards = SGBM()(garden.pair), Filled(SGBM(fill=None))(garden.pair)
+    assert torch.equal(afterwards.disparity, at_once.disparity)
+    assert at_once.confidence is not None
+    assert afterwards.confidence is not None
+    assert torch.equal(afterwards.confidence, at_once.confidence)
+    batch = Filled(SGBM(fill=None))(garden.pair.map(lambda image: image[None]))
+    assert torch.equal(batch.disparity[0], at_once.disparity)
 
 
 def test_left_view_only_gives_no_right_disparity(garden: StereoSample) -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
+from records import records_equal
 from stereopsis.prediction.mirrored import Mirrored
 from stereopsis.prediction.rescaled import Rescaled
 from stereopsis.prediction.shifted import Shifted
 from stereopsis.prediction.tiled import Tiled
-from stereopsis.structures import StereoOutput, StereoPair, records_equal
+from stereopsis.structures import StereoOutput, StereoPair
 
 
 def marked_pair(disparity: torch.Tensor) -> StereoPair:
