@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 
 from stereopsis.geometry import left_right_error, occlusion
-from stereopsis.structures import StereoOutput, StereoPair
+from stereopsis.structures import Predictor, StereoOutput, StereoPair
 
 Mode = Literal["3way", "sgbm", "hh"]
 Disparity = Float32[np.ndarray, "h w"]
@@ -185,10 +185,7 @@ class SGBM:
     ) -> tuple[Disparity, Disparity]:
         if self.fill is None:
             return np.where(known, disparity, np.float32(np.inf)), np.where(known, confidence, np.float32(0))
-        disparity, distance = fill_background(disparity, known)
-        if self.median:
-            disparity = cv2.medianBlur(disparity, self.median)
-        return disparity, np.where(known, confidence, 0.5 / (1 + distance)).astype(np.float32)
+        return _filled_and_smoothed(disparity, known, confidence, self.median)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +243,40 @@ class RecordedSGBM:
         return StereoOutput(torch.from_numpy(filled), torch.from_numpy(known.astype(np.float32)))
 
 
+@dataclass(frozen=True)
+class Filled:
+    """Gives a predictor's unknown pixels (infinite) the background's disparity, as SGBM does with its own.
+
+    Around `Tiled` of SGBM without filling, holes are filled from the whole row instead of a window's.
+    """
+
+    predictor: Predictor
+    median: Literal[0, 3, 5] = 5
+
+    def __call__(self, pair: StereoPair) -> StereoOutput:
+        output = self.predictor(pair)
+        if output.confidence is None:
+            raise ValueError("filling needs a predictor that gives confidence")
+        size = pair.size
+        maps = (values.reshape(-1, *size).numpy() for values in (output.disparity, output.confidence))
+        filled = [
+            _filled_and_smoothed(disparity, np.isfinite(disparity), confidence, self.median)
+            for disparity, confidence in zip(*maps, strict=True)
+        ]
+        disparity, confidence = (torch.from_numpy(np.stack(part)) for part in zip(*filled, strict=True))
+        shape = output.disparity.shape
+        return StereoOutput(disparity.reshape(shape), confidence.reshape(shape))
+
+
+def _filled_and_smoothed(
+    disparity: Disparity, known: Known, confidence: Disparity, median: int
+) -> tuple[Disparity, Disparity]:
+    disparity, distance = fill_background(disparity, known)
+    if median:
+        disparity = cv2.medianBlur(disparity, median)
+    return disparity, np.where(known, confidence, 0.5 / (1 + distance)).astype(np.float32)
+
+
 def fill_background(disparity: Disparity, known: Known) -> tuple[Disparity, Disparity]:
     """Unknown pixels take the smaller of the nearest known disparities in their row, left and right.
 
@@ -254,6 +285,7 @@ def fill_background(disparity: Disparity, known: Known) -> tuple[Disparity, Disp
     """
     width = disparity.shape[1]
     column = np.arange(width)
+    disparity = np.where(known, disparity, np.float32(0))
     before = np.maximum.accumulate(np.where(known, column, -1), axis=1)
     after = np.minimum.accumulate(np.where(known, column, width)[:, ::-1], axis=1)[:, ::-1]
     values = [

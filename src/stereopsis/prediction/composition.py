@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
-from stereopsis.prediction.classical import SGBM
+from stereopsis.prediction.classical import SGBM, Filled
 from stereopsis.prediction.memory import window_pixels
 from stereopsis.prediction.mirrored import Mirrored
 from stereopsis.prediction.rescaled import Rescaled
@@ -43,5 +44,7 @@ class Wrapping:
         if pixels >= size[0] * size[1]:
             return wrapped
         if isinstance(predictor, SGBM) and self.scale == 1:
-            return Tiled(predictor.for_width(size[1]), int(pixels), coarse=predictor)
+            holes = dataclasses.replace(predictor.for_width(size[1]), fill=None)
+            tiled = Tiled(holes, int(pixels), coarse=predictor)
+            return tiled if predictor.fill is None else Filled(tiled, predictor.median)
         return Tiled(wrapped, int(pixels))

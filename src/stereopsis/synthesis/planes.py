@@ -36,7 +36,7 @@ class Plane:
         return (x - self.centre[0]) ** 2 + (y - self.centre[1]) ** 2 <= self.radius**2
 
     def texture(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """[h w 3] in [0, 1]: forty waves of 3 to 40 pixels, defined between pixels too."""
+        """[... 3] in [0, 1]: forty waves of 3 to 40 pixels, defined between pixels too."""
         generator = np.random.default_rng(self.seed)
         length = np.exp(generator.uniform(np.log(3), np.log(40), 40))
         angle, phase = generator.uniform(0, 2 * np.pi, (2, 40))
@@ -73,11 +73,11 @@ def planes_sample(
     disparity, right_disparity = np.zeros(size), np.zeros(size)
     for plane in planes:
         seen = plane.covers(x, y)
-        left[seen] = plane.texture(x, y)[seen]
+        left[seen] = plane.texture(x[seen], y[seen])
         disparity[seen] = plane.disparity(x, y)[seen]
         column = plane.left_column(x, y)
         seen = plane.covers(column, y)
-        right[seen] = plane.texture(column, y)[seen]
+        right[seen] = plane.texture(column[seen], y[seen])
         right_disparity[seen] = plane.disparity(column, y)[seen]
     occluded = _hidden(planes, x - disparity, y, disparity)
     generator = np.random.default_rng(seed)
