@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stereopsis.losses import SequenceLoss
+from stereopsis.models.base import MonoModel
 from stereopsis.models.registry import create
 from stereopsis.models.sydenet import SyDENet
 from stereopsis.models.sydenet.alignment import aligned
@@ -210,3 +211,26 @@ def test_sizes_and_options_out_of_range_are_refused() -> None:
         _model(max_disparity=100)
     with pytest.raises(ValueError, match="at least one iteration"):
         _model(iterations=0)
+
+
+def test_the_monocular_part_starts_from_depth_anything() -> None:
+    model = _model()
+    torch.manual_seed(1)
+    prior = create("depth-anything-v2-small", encoder="tiny")
+    assert isinstance(prior, MonoModel)
+    before = model.state_dict()["update.delta_head.conv1.weight"].clone()
+    model.adopt(prior)
+    own, theirs = model.state_dict(), prior.state_dict()
+    assert torch.equal(own["monocular_encoder.positions"], theirs["encoder.positions"])
+    assert torch.equal(own["monocular_head.conv3.weight"], theirs["head.conv3.weight"])
+    for part in ("monocular_head.neck", "neck"):
+        assert torch.equal(own[f"{part}.levels.2.weight"], theirs["head.neck.levels.2.weight"])
+    assert torch.equal(own["update.delta_head.conv1.weight"], before)
+
+
+def test_a_prior_of_another_size_is_refused() -> None:
+    with torch.device("meta"):
+        small = create("depth-anything-v2-small")
+    assert isinstance(small, MonoModel)
+    with pytest.raises(ValueError, match=r"monocular part of SyDE-Net \(tiny\)"):
+        _model().adopt(small)

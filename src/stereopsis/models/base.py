@@ -161,6 +161,14 @@ class TwoSided(Protocol):
     ) -> StereoOutput: ...
 
 
+@runtime_checkable
+class Adopting(Protocol):
+    """A stereo network that holds the parts of a monocular one, and can take them over."""
+
+    def adopt(self, prior: MonoModel[Any]) -> None:
+        """Copies the prior's tensors; ValueError where it is another network, or of another size."""
+
+
 class MonoModel(nn.Module, ABC, Generic[Config]):
     """A monocular network: `forward(image)` takes float RGB in [0, 1], `[b 3 h w]`, of any size."""
 

@@ -29,6 +29,8 @@ class ModelSettings:
     """Fields of the network's config."""
     weights: str | None = None
     """Start from this file: safetensors or a published checkpoint."""
+    prior: str | None = None
+    """Start the monocular part (SyDE-Net's) from this file of a monocular network, after `weights`."""
     freeze_batch_norm: bool = False
     """Batch norm layers stay in evaluation mode (the RAFT family's recipe)."""
 

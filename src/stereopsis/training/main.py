@@ -19,7 +19,7 @@ from torch import nn
 from stereopsis.io.atomic import writing
 from stereopsis.io.weights import WeightsHeader, as_tuples, read_weights, write_weights
 from stereopsis.losses import create_loss
-from stereopsis.models.base import MonoModel, StereoModel
+from stereopsis.models.base import Adopting, MonoModel, StereoModel
 from stereopsis.models.registry import create
 from stereopsis.prediction.loading import load_model
 from stereopsis.training.callbacks import LAST, Checkpoints, Pictures, Progressing, WholeCheckpoints
@@ -116,6 +116,14 @@ def build_model(settings: ModelSettings) -> StereoModel[Any, Any]:
         raise ValueError(f"{settings.name} is monocular: this training is of stereo networks")
     if settings.weights and type(model) is not type(create(settings.name)):
         raise ValueError(f"{settings.weights} holds {type(model).__name__}, not {settings.name}")
+    if settings.prior:
+        prior = load_model(settings.prior)
+        if not isinstance(prior, MonoModel) or not isinstance(model, Adopting):
+            raise ValueError(
+                f"model.prior is a monocular network's file for sydenet; {settings.name} with "
+                f"{settings.prior} is not that"
+            )
+        model.adopt(prior)
     return model
 
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +52,7 @@ from stereopsis.layers.superpixels import (
 )
 from stereopsis.layers.upsampling import superpixel_upsample
 from stereopsis.layers.vit import PATCH
-from stereopsis.models.base import Padding, StateDict, StereoModel, rename
+from stereopsis.models.base import MonoModel, Padding, StateDict, StereoModel, load_strictly, rename
 from stereopsis.models.registry import Card, register
 from stereopsis.models.sydenet.alignment import aligned
 from stereopsis.models.sydenet.attention import FrequencyChannelAttention
@@ -187,6 +187,17 @@ class SyDENet(StereoModel[SyDENetConfig, FusedOutput]):
             radius=_LOOKUP_RADIUS,
             storage=self.config.volume,
         )
+
+    def adopt(self, prior: MonoModel[Any]) -> None:
+        """Encoder, depth head and, as a start, neck from Depth Anything V2, as published training begins."""
+        wanted = ("monocular_encoder.", "monocular_head.", "neck.")
+        adopted: StateDict = {}
+        for key, tensor in prior.state_dict().items():
+            adopted[f"monocular_{key}"] = tensor
+            if key.startswith("head.neck."):
+                adopted[key.removeprefix("head.")] = tensor
+        own = {key: tensor for key, tensor in self.state_dict().items() if not key.startswith(wanted)}
+        load_strictly(self, own | adopted, f"the monocular part of SyDE-Net ({self.config.encoder})")
 
     def iterate(
         self, scene: Scene, hidden: Sequence[Tensor], field: Disparity, monocular: Disparity
