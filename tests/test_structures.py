@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from records import records_equal
 from stereopsis.structures import (
     Calibration,
     IterativeOutput,
@@ -21,7 +22,6 @@ from stereopsis.structures import (
     StereoSample,
     VolumeOutput,
     luma,
-    records_equal,
 )
 
 _CALIBRATION = Calibration(focal=100.0, baseline=0.2, cx=31.5, cy=20.0, doffs=3.0, size=(48, 64))
