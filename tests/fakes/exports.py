@@ -27,7 +27,7 @@ def write_export(
     path: Path, header: ExportHeader, *, confident: bool = True, opset: int = 20, ir_version: int = 10
 ) -> Path:
     """`path` ends in .onnx or .xml; metadata are the header's."""
-    model = _model(header, confident=confident, opset=opset, ir_version=ir_version)
+    model = fake_model(header, confident=confident, opset=opset, ir_version=ir_version)
     if path.suffix == ".onnx":
         helper.set_model_props(model, {HEADER_KEY: header.to_json(), SEAL_KEY: EMPTY_SEAL})
         onnx.save(model, path)
@@ -46,7 +46,9 @@ def write_export(
     return path
 
 
-def _model(header: ExportHeader, *, confident: bool, opset: int, ir_version: int) -> onnx.ModelProto:
+def fake_model(
+    header: ExportHeader, *, confident: bool = True, opset: int = 20, ir_version: int = 10
+) -> onnx.ModelProto:
     if header.images == "uint8":
         kind, shape, axis = TensorProto.UINT8, [header.batch or "b", "h", "w", 3], 3
     else:

@@ -1,0 +1,136 @@
+"""Networks through the whole way: exported, written, run beside the original. Tiny networks only."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+
+from fakes.exports import fake_model
+from stereopsis.export.main import Calibration, convert, prove, with_precision, write_proven
+from stereopsis.export.onnx import OnnxModel, to_onnx
+from stereopsis.export.openvino import to_openvino
+from stereopsis.export.original import Original, random_original
+from stereopsis.export.parity import rendered_samples
+from stereopsis.prediction.exported import ExportedPredictor
+from stereopsis.prediction.header import ExportHeader
+from stereopsis.prediction.loading import load
+from stereopsis.prediction.network import NetworkPredictor
+from stereopsis.structures import StereoPair
+
+_SIZES = ((64, 96), (77, 131), (96, 64))
+
+
+@functools.cache
+def _tiny() -> Original:
+    return random_original("fast", width=8, depth=1)
+
+
+@functools.cache
+def _any_size() -> OnnxModel:
+    return to_onnx(_tiny())
+
+
+def test_a_fixed_size_needs_no_padding_outside(tmp_path: Path) -> None:
+    """And bytes with channels last go in."""
+    model = to_onnx(_tiny(), size=(70, 90), any_batch=False, images="uint8")
+    samples = list(rendered_samples([(70, 90)], each=1, seed=0))
+    proofs = write_proven(model, _tiny(), tmp_path / "fast.onnx", samples)
+    assert [proof.failures for proof in proofs] == [()]
+    assert proofs[0].parity.close >= 0.999
+    loaded = load(tmp_path / "fast.onnx")
+    assert isinstance(loaded, ExportedPredictor)
+    header = loaded.header
+    assert (header.network, header.size, header.batch, header.images) == ("fast", (70, 90), 1, "uint8")
+    assert header.config == _tiny().config
+    assert not header.trained
+    assert header.parity["fp32"]["pairs"] == 1  # pyright: ignore[reportIndexIssue]
+
+
+def test_what_fails_is_not_written(tmp_path: Path) -> None:
+    header = ExportHeader(network="fast", padding=_tiny().model.padding)
+    model = OnnxModel(fake_model(header), header)
+    samples = list(rendered_samples([(32, 64)], each=1, seed=0))
+    proofs = write_proven(model, _tiny(), tmp_path / "fast.onnx", samples)
+    assert "of pixels are within" in proofs[0].failures[0]
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match=r"written as \.onnx"):
+        write_proven(model, _tiny(), tmp_path / "fast.xml", samples)
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_any_size_and_batch_are_the_original(target: str, tmp_path: Path) -> None:
+    model = _any_size() if target == "onnx" else to_openvino(_any_size())
+    path = tmp_path / ("fast.onnx" if target == "onnx" else "fast.xml")
+    proofs = write_proven(model, _tiny(), path, rendered_samples(_SIZES, each=1, seed=0))
+    assert all(proof.failures == () for proof in proofs)
+    assert proofs[0].judged
+    assert proofs[0].parity.sizes == ("96x64", "131x77", "64x96")
+    pairs = StereoPair.stack([sample.pair for sample in rendered_samples([(77, 131)], each=3, seed=0)])
+    together = ExportedPredictor(path, batch_size=3)(pairs)
+    torch.testing.assert_close(
+        together.disparity, NetworkPredictor(_tiny().model)(pairs).disparity, atol=1e-2, rtol=0
+    )
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_eight_bits_are_made_but_not_judged_on_random_weights(target: str, tmp_path: Path) -> None:
+    model = _any_size() if target == "onnx" else to_openvino(_any_size())
+    int8 = with_precision(model, "int8", Calibration(pairs=2, size=(64, 96)))
+    path = tmp_path / ("fast.onnx" if target == "onnx" else "fast.xml")
+    samples = list(rendered_samples([(64, 96)], each=1, seed=0))
+    with pytest.raises(ValueError, match="random weights have none"):
+        write_proven(int8, _tiny(), path, samples)
+    int8.write(path)
+    assert not prove(path, _tiny(), samples)[0].judged
+    steps = load(path)(samples[0].pair).disparity
+    assert len(steps.unique()) > 0.5 * steps.numel()  # no terraces
+
+
+@pytest.mark.compile
+@pytest.mark.parametrize("target", ["onnx", "openvino"])
+def test_half_storage_halves_the_weights(target: str, tmp_path: Path) -> None:
+    model = _any_size() if target == "onnx" else to_openvino(_any_size())
+    suffix, weights = (".onnx", ".onnx") if target == "onnx" else (".xml", ".bin")
+    sizes = []
+    for precision in ("fp32", "fp16"):
+        made = with_precision(model, precision)
+        made.write(tmp_path / f"{precision}{suffix}")
+        sizes.append((tmp_path / f"{precision}{weights}").stat().st_size)
+    assert sizes[1] < 0.75 * sizes[0]
+    samples = list(rendered_samples([(64, 96)], each=1, seed=0))
+    assert prove(tmp_path / f"fp16{suffix}", _tiny(), samples)[0].parity.mean < 0.5
+
+
+@pytest.mark.compile
+def test_operators_that_cannot_be_exported_are_named() -> None:
+    class Refusing(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[: int(x.sum())]
+
+    broken = random_original("fast", width=8, depth=1)
+    broken.model.encoder.stem[0] = Refusing()  # pyright: ignore
+    with pytest.raises(ValueError, match=r"fast cannot be exported for any size: \w+"):
+        convert(broken, "onnx")
+
+
+@pytest.mark.compile
+def test_compiled_networks_are_the_original() -> None:
+    pair = next(rendered_samples([(64, 96)], each=1, seed=0)).pair
+    plain = NetworkPredictor(_tiny().model)(pair)
+    compiled = NetworkPredictor(_tiny().model, compile="default")
+    output = compiled(pair)
+    torch.testing.assert_close(output.disparity, plain.disparity, atol=2e-3, rtol=0)
+    torch.testing.assert_close(output.confidence, plain.confidence, atol=1e-4, rtol=0)
+    assert compiled.runtime.endswith("compiled")
+
+
+def test_cuda_graphs_need_cuda() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(ValueError, match="CUDA graphs need a CUDA device, not cpu"):
+        NetworkPredictor(_tiny().model, compile="cudagraphs")
