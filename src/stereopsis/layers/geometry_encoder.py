@@ -54,21 +54,24 @@ class GeometryEncoder(nn.Module):
         """levels: disparities at 1/4, a multiple of 8."""
         if self.features is None:
             raise ValueError("this geometry encoder has no features of its own: use encode")
-        both = self.features(torch.cat([left, right]))
-        return self.encode(both.first(len(left)), both.scale4, levels=levels)
+        maps, *features = match_views(self.features, self.match, left, right)
+        return self._encode(maps, *features, levels=levels)
 
     def encode(
         self, maps: StemmedMaps, features: Float[Tensor, "b2 96 h w"], *, levels: int
     ) -> GeometryEncoding:
         """maps: of the left images; features: those at 1/4 of the left, then of the right images."""
         left_features, right_features = self.match(features).chunk(2)
-        volume = groupwise_correlation_volume(left_features, right_features, levels, groups=8)
+        return self._encode(maps, left_features, right_features, levels=levels)
+
+    def _encode(self, maps: StemmedMaps, left: Tensor, right: Tensor, *, levels: int) -> GeometryEncoding:
+        volume = groupwise_correlation_volume(left, right, levels, groups=8)
         if not self.training:
             volume = channels_innermost(volume)
         if self.stem is not None:
             volume = self.stem(volume, maps.scale4)
         volume = self.aggregate(volume, maps)
-        return GeometryEncoding(maps, left_features, right_features, volume, regress(self.classify(volume)))
+        return GeometryEncoding(maps, left, right, volume, regress(self.classify(volume)))
 
 
 def match_views(
