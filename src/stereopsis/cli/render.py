@@ -34,6 +34,7 @@ def render(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    from stereopsis.cli._sizes import parse_size
     from stereopsis.synthesis.folder import Order, render_folder
 
     order = Order(
@@ -42,7 +43,7 @@ def render(
         count=count,
         start=start,
         seed=seed,
-        size=_parse_size(size),
+        size=parse_size(size),
         photographs=photographs,
     )
     with Progress("rendering", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
@@ -50,11 +51,3 @@ def render(
         for _ in render_folder(order, workers=workers or os.cpu_count() or 1):
             progress.advance(task)
     typer.echo(f"{count} scenes in {output}")
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    """(height, width) of WIDTHxHEIGHT."""
-    width, x, height = text.lower().partition("x")
-    if not (x and width.isdigit() and height.isdigit() and int(width) >= 16 and int(height) >= 16):
-        raise ValueError(f"the size {text!r} is not WIDTHxHEIGHT of at least 16x16: write 640x480, say")
-    return int(height), int(width)
