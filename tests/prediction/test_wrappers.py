@@ -171,6 +171,16 @@ def test_shifted_finds_disparities_from_its_offset_on(offset: int) -> None:
     torch.testing.assert_close(output.disparity[:, inside], disparity[:, inside], atol=0.02, rtol=0)
 
 
+def test_windows_that_contradict_each_other_are_not_averaged() -> None:
+    """Where windows differ by 50 pixels, every pixel has the disparity of one of them."""
+    disparity = torch.full((300, 900), 60.0)
+    tiled = Tiled(Oracle(bias=50.0), pixels=80_000, overlap=40, coarse=Oracle())
+    output = tiled(marked_pair(disparity))
+    steps = (output.disparity[:, 80:] - 60) / 50
+    torch.testing.assert_close(steps, steps.round(), atol=1e-3, rtol=0)
+    assert len(steps.round().unique()) > 3
+
+
 def test_a_pair_that_fits_goes_through_whole_and_batches_are_taken() -> None:
     oracle = Oracle()
     pair = marked_pair(scene(64, 200) / 4)

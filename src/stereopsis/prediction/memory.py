@@ -51,9 +51,14 @@ def bytes_per_pixel(predictor: Predictor, width: int) -> float:
 def window_pixels(predictor: Predictor, size: tuple[int, int], max_memory: int) -> int:
     """Pixels of a window so that predicting a pair of (height, width) `size` keeps below `max_memory` bytes.
 
-    What the process holds already counts. Raises ValueError where that leaves nothing to work with.
+    That is main memory, or a GPU's where the predictor runs on one. What is held already counts. Raises
+    ValueError where that leaves nothing to work with.
     """
-    held = resident_bytes() + _OUTPUT_BYTES * size[0] * size[1]
+    device = getattr(predictor, "device", None)
+    if isinstance(device, torch.device) and device.type == "cuda":
+        held = torch.cuda.memory_allocated(device)
+    else:
+        held = resident_bytes() + _OUTPUT_BYTES * size[0] * size[1]
     pixels = int((max_memory - held) / bytes_per_pixel(predictor, size[1]))
     if pixels < 256 * 256:
         least = held + 256 * 256 * bytes_per_pixel(predictor, size[1])

@@ -22,6 +22,9 @@ from stereopsis.structures import Predictor, StereoOutput, StereoPair
 _SLACK = 4.0
 """Pixels by which the coarse pass may be wrong, per pixel of its own size (that is, times 1 / scale)."""
 
+_CONFLICT = 2.0
+"""Pixels by which two windows must differ at a place not to be averaged there."""
+
 _COARSE_PIXELS = 250_000
 _SMALLEST_WINDOW = 256 * 256
 
@@ -69,24 +72,13 @@ class Tiled:
         )
 
     def _predict(self, pair: StereoPair) -> StereoOutput:
-        disparity = torch.zeros(pair.size)
-        confidence = torch.zeros(pair.size)
-        weights = torch.zeros(pair.size)
+        canvas = _Canvas(pair.size)
         for window in self.windows(pair):
             output = self._quietly(_cut(pair, window))
             if output.confidence is None:
                 raise ValueError("a tiled predictor must give confidence")
-            part = (slice(*window.rows), slice(*window.columns))
-            weight = _blend(window, pair.size, self.overlap)
-            known = output.disparity.isfinite()
-            disparity[part] += torch.where(known, (output.disparity + window.offset) * weight, 0.0)
-            confidence[part] += output.confidence * weight
-            weights[part] += torch.where(known, weight, 0.0)
-        known = weights > 0
-        return StereoOutput(
-            disparity=torch.where(known, disparity / weights.clamp(min=1e-6), math.inf),
-            confidence=torch.where(known, confidence, 0.0).clamp(0, 1),
-        )
+            canvas.add(window, output.disparity + window.offset, output.confidence, self.overlap)
+        return canvas.output()
 
     def _quietly(self, pair: StereoPair) -> StereoOutput:
         """A range beyond the width of a window is not beyond that of the pair: no word of it."""
@@ -124,6 +116,45 @@ class Tiled:
         offset = max(offset, 0) if float(coarse.min()) >= 0 else offset
         reach = math.ceil(float(inside.max())) - offset + slack
         return Window(*core, rows, (max(start - reach, 0), end), offset)
+
+
+class _Canvas:
+    """Windows laid over each other: means where they agree, the better placed and surer one where not.
+
+    A mean of a foreground and a background that two windows see at one pixel would be neither.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+        self.disparity, self.confidence, self.weights = (torch.zeros(size) for _ in range(3))
+
+    def add(
+        self,
+        window: Window,
+        disparity: Float[Tensor, "h w"],
+        confidence: Float[Tensor, "h w"],
+        overlap: int,
+    ) -> None:
+        """Sums of weighted values and of weights; what loses against what is there has no weight."""
+        part = (slice(*window.rows), slice(*window.columns))
+        weight = torch.where(disparity.isfinite(), _blend(window, self.size, overlap), 0.0)
+        there = self.weights[part]
+        present = self.disparity[part] / there.clamp(min=1e-6)
+        conflict = (there > 0) & (weight > 0) & ((disparity - present).abs() > _CONFLICT)
+        stronger = weight * (confidence + 1e-3) > self.confidence[part] + 1e-3 * there
+        kept = torch.where(conflict & stronger, 0.0, 1.0)
+        weight = torch.where(conflict & ~stronger, 0.0, weight)
+        values = torch.where(weight > 0, disparity, 0.0)
+        self.disparity[part] = kept * self.disparity[part] + values * weight
+        self.confidence[part] = kept * self.confidence[part] + confidence * weight
+        self.weights[part] = kept * there + weight
+
+    def output(self) -> StereoOutput:
+        known, weights = self.weights > 0, self.weights.clamp(min=1e-6)
+        return StereoOutput(
+            disparity=torch.where(known, self.disparity / weights, math.inf),
+            confidence=torch.where(known, self.confidence / weights, 0.0).clamp(0, 1),
+        )
 
 
 def _cores(length: int, count: int) -> list[tuple[int, int]]:
