@@ -109,7 +109,7 @@ def _checked_entries(archive: zipfile.ZipFile, length: int) -> dict[str, zipfile
             raise ValueError(f"the zip archive holds {shown} twice")
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
             raise ValueError(f"the zip archive's entry {shown} is compressed, which torch.save never does")
-        if info.file_size > length or info.flag_bits & 0x1:
+        if info.file_size > length or not 0 <= info.header_offset < length or info.flag_bits & 0x1:
             raise ValueError(f"the zip archive's entry {shown} is encrypted or larger than the file")
         entries[info.filename] = info
     if sum(info.file_size for info in found) > length:

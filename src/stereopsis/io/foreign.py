@@ -49,8 +49,8 @@ _DAMAGE = (
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a published checkpoint by name, nesting and wrappers' prefixes (`module.`) undone.
 
-    Only tensors and plain values are ever built. Raises FileNotFoundError or ValueError, one sentence
-    naming the file: not a checkpoint, damaged, or with a pickle that wants to call something (named).
+    Only tensors and plain values are ever built. Raises OSError or ValueError, one sentence naming the file:
+    not a checkpoint, damaged, or with a pickle that wants to call something (named).
     """
     path = existing_file(path, "a checkpoint")
     length = path.stat().st_size
@@ -61,6 +61,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
             return _without_wrappers({name: archive.tensor(lazy) for name, lazy in state.items()})
     except ValueError as error:
         raise ValueError(f"{path} cannot be read as a checkpoint: {_sentence(error)}") from None
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or "cannot be read", str(path)) from None
     except _DAMAGE as error:
         raise ValueError(
             f"{path} cannot be read as a checkpoint: it is damaged or cut short ({_sentence(error)}); "
