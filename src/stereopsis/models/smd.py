@@ -288,10 +288,11 @@ class DisparityField(TensorRecord):
         leading = positions.shape[:-1]
         maps = [m.reshape(-1, *m.shape[-3:]) for m in self.maps]
         grid = self._grid(positions.reshape(maps[0].shape[0], -1, 2), scale).to(maps[0].device)
+        step = grid.shape[1] if torch.compiler.is_compiling() else _POINTS
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.head.training):
             parts = [
-                self._answer(maps, grid[:, start : start + _POINTS], scale * self.max_disparity)
-                for start in range(0, max(grid.shape[1], 1), _POINTS)
+                self._answer(maps, grid[:, start : start + step], scale * self.max_disparity)
+                for start in range(0, max(grid.shape[1], 1), max(step, 1))
             ]
         joined = parts[0] if len(parts) == 1 else _joined(parts)
         return joined.map(lambda t: t.reshape(*leading, *t.shape[2:]).to(positions.device))
