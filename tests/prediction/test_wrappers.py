@@ -173,8 +173,12 @@ def test_shifted_finds_disparities_from_its_offset_on(offset: int) -> None:
 
 def test_windows_that_contradict_each_other_are_not_averaged() -> None:
     """Where windows differ by 50 pixels, every pixel has the disparity of one of them."""
+
+    def coarse(pair: StereoPair) -> StereoOutput:
+        return StereoOutput(torch.full(pair.size, 60.0 * pair.size[1] / 900))
+
     disparity = torch.full((300, 900), 60.0)
-    tiled = Tiled(Oracle(bias=50.0), pixels=80_000, overlap=40, coarse=Oracle())
+    tiled = Tiled(Oracle(bias=50.0), pixels=80_000, overlap=40, coarse=coarse)
     output = tiled(marked_pair(disparity))
     steps = (output.disparity[:, 80:] - 60) / 50
     torch.testing.assert_close(steps, steps.round(), atol=1e-3, rtol=0)
