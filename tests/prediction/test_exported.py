@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from fakes.exports import write_export
 from stereopsis.confidence import agreement
 from stereopsis.models.base import Padding
+from stereopsis.prediction import loading
 from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.header import ExportHeader, check_seal
 from stereopsis.prediction.loading import load, predict
@@ -164,3 +166,34 @@ def test_openvino_computes_in_float32_unless_told(tmp_path: Path) -> None:
         "float32",
         "bfloat16",
     ]
+
+
+def test_a_shipped_export_that_was_found_equal_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loading, "_WEIGHTS", tmp_path)
+    equal = dataclasses.replace(_HEADER, parity={"fp32": {"close": 1.0}})
+    write_export(tmp_path / "fast.onnx", equal)
+    write_export(tmp_path / "fast.xml", equal)
+    with caplog.at_level("INFO", logger="stereopsis"):
+        chosen = [load("fast"), load("fast", runtime="onnx", device="cpu", both=True)]
+    assert [getattr(p, "path", Path()).suffix for p in chosen] == [".xml", ".onnx"]
+    assert "fast runs by OpenVINO" in caplog.text
+    with pytest.raises(ValueError, match="no weights for fast come with the package"):
+        load("fast", runtime="torch")
+    with pytest.raises(ValueError, match="no weights for fast come with the package"):
+        load("fast", max_disparity=256)
+    monkeypatch.setattr(loading, "installed", lambda suffix: suffix == ".onnx")
+    assert getattr(load("fast"), "path", Path()).suffix == ".onnx"
+    assert "fast runs quicker by openvino: pip install 'stereopsis[export]'" in caplog.text
+
+
+def test_a_shipped_export_without_proof_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "_WEIGHTS", tmp_path)
+    write_export(tmp_path / "fast.onnx", _HEADER)
+    with pytest.raises(ValueError, match="no weights for fast come with the package"):
+        load("fast")
+    with pytest.raises(ValueError, match="no onnx export of fast"):
+        load("fast", runtime="onnx")
+    with pytest.raises(ValueError, match="runtime must be auto, torch, openvino or onnx"):
+        load("fast", runtime="tensorrt")

@@ -72,6 +72,7 @@ def write_bench(
 
 def _row(row: Row) -> dict[str, object]:
     facts = dataclasses.asdict(row)
+    facts["contender"]["predictor"] = Path(row.contender.predictor).name
     if row.seconds:
         facts["summary"] = {
             "median": row.quantile(0.5),

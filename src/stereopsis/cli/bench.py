@@ -87,10 +87,18 @@ def bench(
         loads = f"{before.load_average[0]} before, {after.load_average[0]} after"
         console.print(f"the machine was busy with other things too (load {loads})", highlight=False)
     if json is not None:
-        command = " ".join(["stereopsis", *sys.argv[1:]])
-        write_bench(json, rows, plan, command=command, before=before, after=after)
+        write_bench(json, rows, plan, command=_command(), before=before, after=after)
     if any(row.error for row in rows):
         raise typer.Exit(1)
+
+
+def _command() -> str:
+    """As given, without where files went: that is this machine's."""
+    given = list(sys.argv[1:])
+    for option in ("--exports", "--json"):
+        if option in given:
+            del given[given.index(option) : given.index(option) + 2]
+    return " ".join(["stereopsis", *given])
 
 
 def _rows(
@@ -111,6 +119,8 @@ def _rows(
         base, _, precision = runtime.partition("-")
         if base in ("torch", "compile"):
             options: dict[str, object] = {"device": device}
+            if not plain.random and plain.predictor == name:
+                options["runtime"] = "torch"
             if precision:
                 options["precision"] = "bfloat16"
             if base == "compile":

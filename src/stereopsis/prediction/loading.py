@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,17 @@ from stereopsis.models.registry import create, entry, list_models, model_from_of
 from stereopsis.prediction.classical import SGBM
 from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.network import NetworkPredictor
-from stereopsis.prediction.runtimes import SUFFIXES
+from stereopsis.prediction.runtimes import SUFFIXES, installed
 from stereopsis.structures import Predictor, StereoOutput, StereoPair
 
 DEFAULT = "sgbm"
 """What `predict` uses where nothing is named."""
 
 _WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+_QUICKEST = {"openvino": ".xml", "onnx": ".onnx"}
+"""Runtimes of exported files, the quicker first, as measured with `stereopsis bench`."""
+
+_log = logging.getLogger("stereopsis")
 _RUN_OPTIONS = ("device", "precision", "batch_size", "both", "compile")
 
 
@@ -54,6 +59,10 @@ def load(model: str | Path, *, weights: str | Path | None = None, **options: Any
     `.xml`. weights: a file for a network given by name, which it must hold. options: device, precision,
     batch_size, both, compile (see `NetworkPredictor`), and any field of the network's config (iterations,
     max_disparity, ...); of an exported file those of `ExportedPredictor`, as its config is fixed.
+
+    runtime: of a network by name on the CPU, as it was published: "auto" takes the quickest that is
+    installed among the exports that come with the package and were found equal ("openvino", "onnx"), else
+    "torch"; the predictor's `runtime` says which.
     Raises ValueError or OSError with what to do.
     """
     name = str(model)
@@ -63,6 +72,13 @@ def load(model: str | Path, *, weights: str | Path | None = None, **options: Any
         return CLASSICAL[name](**options)
     if Path(name).suffix in SUFFIXES:
         return _exported(Path(name), weights, options)
+    runtime = options.pop("runtime", "auto")
+    if runtime not in ("torch", *_QUICKEST) and runtime != "auto":
+        raise ValueError(f"runtime must be auto, torch, {' or '.join(_QUICKEST)}, not {runtime!r}")
+    if name in list_models() and weights is None and runtime != "torch":
+        exported = _quickest(name, runtime, options)
+        if exported is not None:
+            return exported
     run = {key: options.pop(key) for key in _RUN_OPTIONS if key in options}
     if weights is not None:
         expected = entry(name)
@@ -104,6 +120,32 @@ def _exported(path: Path, weights: str | Path | None, options: dict[str, Any]) -
                 f"{path} is exported, its {key} cannot be chosen any more: options are {', '.join(known)}"
             )
     return ExportedPredictor(path, **options)
+
+
+def _quickest(name: str, runtime: str, options: dict[str, Any]) -> Predictor | None:
+    """The network's export that comes with the package, if it was found equal, by the quickest runtime here.
+
+    None where options ask for what an export cannot do. ValueError where a runtime was named in vain.
+    """
+    asked = set(options) - {"batch_size", "both", "threads"}
+    plain = not asked or (asked == {"device"} and str(options["device"]) == "cpu")
+    for known, suffix in _QUICKEST.items():
+        path = _WEIGHTS / f"{name}{suffix}"
+        if runtime not in ("auto", known) or not plain or not path.exists():
+            continue
+        if not installed(suffix):
+            _log.warning("%s runs quicker by %s: pip install 'stereopsis[export]'", name, known)
+            continue
+        found = ExportedPredictor(path, **options)
+        if found.header.parity:
+            _log.info("%s runs by %s", name, found.runtime)
+            return found
+    if runtime != "auto":
+        raise ValueError(
+            f"no {runtime} export of {name} with these options is here: "
+            f"stereopsis export {name} --to {runtime} makes one, and its file is loaded by path"
+        )
+    return None
 
 
 CLASSICAL: dict[str, Callable[..., Predictor]] = {"sgbm": _sgbm}

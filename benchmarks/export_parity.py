@@ -1,6 +1,6 @@
-"""Exports networks to both runtimes and records how they compare with the original: results/parity/*.json.
+"""Exports networks to both runtimes and records how they compare with the original: results/export/*.json.
 
-Example: python benchmarks/parity.py stereonet psmnet --folder exported/ --iterations raft-stereo=32
+Example: python benchmarks/export_parity.py stereonet psmnet --folder exported/ --count 2
 Networks without weights of their own take random ones (fp32 is judged, nothing else).
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from stereopsis.export.original import Original, original, random_original
 from stereopsis.export.parity import rendered_samples
 
 SIZES = ((128, 192), (131, 213), (192, 160))
-RESULTS = Path(__file__).resolve().parent / "results" / "parity"
+RESULTS = Path(__file__).resolve().parent / "results" / "export"
 
 
 def main() -> None:
@@ -43,7 +42,13 @@ def main() -> None:
         width, _, height = given.static.partition("x")
         size = (int(height), int(width))
     for name in given.networks:
-        record(source_of(name, options), name, given.folder, size, given.count)
+        command = f"python benchmarks/export_parity.py {name} --folder FOLDER --count {given.count}"
+        command += "".join(f" --options {text}" for text in given.options)
+        command += f" --static {given.static}" if given.static else ""
+        facts = record(source_of(name, options), given.folder, size, given.count)
+        text = json.dumps({"command": command, "network": name, **facts}, indent=1)
+        (RESULTS / f"{name}.json").write_text(text + "\n")
+        print(name, "recorded", flush=True)
 
 
 def source_of(name: str, options: dict[str, int]) -> Original:
@@ -53,14 +58,13 @@ def source_of(name: str, options: dict[str, int]) -> Original:
         return random_original(name, **options)
 
 
-def record(source: Original, name: str, folder: Path, size: tuple[int, int] | None, count: int) -> None:
+def record(source: Original, folder: Path, size: tuple[int, int] | None, count: int) -> dict[str, object]:
+    """Both runtimes' files of one network, written to the folder if they pass, and what was measured."""
     started = time.monotonic()
     model = to_onnx(source, size=size)
     seconds = time.monotonic() - started
     samples = list(rendered_samples([size] if size else SIZES, each=count, seed=0))
     facts: dict[str, object] = {
-        "command": " ".join(["python", "benchmarks/parity.py", *sys.argv[1:]]),
-        "network": name,
         "trained": source.trained,
         "config": source.config,
         "size": "any" if size is None else f"{size[1]}x{size[0]}",
@@ -71,15 +75,13 @@ def record(source: Original, name: str, folder: Path, size: tuple[int, int] | No
     targets: tuple[Target, ...] = ("onnx", "openvino")
     for target in targets:
         made = model if target == "onnx" else to_openvino(model)
-        path = folder / f"{name}{SUFFIX[target]}"
-        for proof in write_proven(made, source, path, samples):
+        for proof in write_proven(made, source, folder / f"{source.network}{SUFFIX[target]}", samples):
             facts[f"{target} {proof.precision}"] = {
                 "judged": proof.judged,
                 "failures": list(proof.failures),
                 **plain(proof.parity),
             }
-    (RESULTS / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
-    print(name, "recorded", flush=True)
+    return facts
 
 
 if __name__ == "__main__":
