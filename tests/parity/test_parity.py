@@ -21,7 +21,14 @@ def test_fixtures_are_absent() -> None:
     pytest.skip(f"no fixtures of published networks in {_reference.name}: set STEREOPSIS_REFERENCE")
 
 
-@pytest.mark.parametrize("path", _fixtures, ids=lambda p: f"{p.parents[1].name}-{p.stem}")
+def _case(path: Path) -> object:
+    large = path.stem.startswith(("vitb", "vitl"))  # hundreds of millions of weights to draw
+    return pytest.param(
+        path, id=f"{path.parents[1].name}-{path.stem}", marks=[pytest.mark.slow] if large else []
+    )
+
+
+@pytest.mark.parametrize("path", [_case(path) for path in _fixtures])
 def test_published_network(path: Path, tmp_path: Path) -> None:
     case = Case(path)
     if not (Path(__file__).parent / f"{case.network.replace('-', '_')}.py").exists():
