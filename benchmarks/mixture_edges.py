@@ -101,6 +101,7 @@ def main() -> None:
     parser.add_argument("--training", type=int, default=64)
     parser.add_argument("--held-out", type=int, default=12)
     parser.add_argument("--distribution", default="general")
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=list(HEADS))
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--weights", type=Path, help="folder for the trained weights of the first seed")
     arguments = parser.parse_args()
@@ -108,7 +109,7 @@ def main() -> None:
     held_out = scenes(2, arguments.held_out, arguments.distribution)
     runs = []
     for seed in arguments.seeds:
-        for head in HEADS:
+        for head in arguments.heads:
             start = time.process_time()
             model, curve = train(head, seed, training, arguments.steps)
             run = {

@@ -40,7 +40,7 @@ def measure(factor: float, head: tuple[int, ...]) -> dict[str, object]:
     start = time.process_time()
     output = predictor(pair)
     predicted = time.process_time()
-    before = _resident("VmRSS")
+    before, highest = _resident("VmRSS"), _resident("VmHWM")
     Path("/proc/self/clear_refs").write_text("5")
     with tempfile.TemporaryDirectory() as folder:
         height, width = write_superresolved(Path(folder) / "disparity.pfm", output, factor)
@@ -49,6 +49,7 @@ def measure(factor: float, head: tuple[int, ...]) -> dict[str, object]:
         "head": list(head),
         "megapixels": round(height * width / 1e6, 1),
         "peak_mb_while_writing": round(_resident("VmHWM") / 1024),
+        "peak_mb_of_prediction": round(highest / 1024),
         "of_which_before_writing_mb": round(before / 1024),
         "cpu_seconds_prediction": round(predicted - start, 1),
         "cpu_seconds_writing": round(time.process_time() - predicted, 1),
