@@ -128,7 +128,7 @@ def test_lightning_files_with_pickled_partials_and_config_objects(tmp_path: Path
             "number": np.float64(2.5),
             "array": np.arange(3),
         },
-        "callbacks": {"ModelCheckpoint": {"best": torch.tensor(0.5)}},
+        "callbacks": {"ModelCheckpoint": {"best": torch.tensor(0.5)}, torch.optim.SGD: {"keyed by": "class"}},
     }
     assert_same(read_checkpoint(save(content, tmp_path / "a.ckpt", container)), network_state())
 
@@ -239,6 +239,10 @@ def _attacks(canary: str) -> dict[str, tuple[bytes, str]]:
         "optim's own import": (b"\x80\x02ctorch.optim\nos\n.", "torch.optim.os"),
         "torch.load again": (b"\x80\x02ctorch.serialization\nload\n.", "torch.serialization.load"),
         "torch.jit": (b"\x80\x02ctorch.jit\nload\n.", "torch.jit.load"),
+        "torch.load of bytes": (
+            b"\x80\x02ctorch.storage\n_load_from_bytes\n.",
+            "torch.storage._load_from_bytes",
+        ),
         "torch hub": (b"\x80\x02ctorch.hub\nload\n.", "torch.hub.load"),
         "wrapper subclass": (
             b"\x80\x02ctorch._utils\n_rebuild_wrapper_subclass\n.",
