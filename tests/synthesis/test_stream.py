@@ -22,20 +22,24 @@ def test_a_pair_is_a_function_of_seed_and_index():
     assert not torch.equal(first.disparity, SyntheticStream(4, "sanity", size=SIZE)[5].disparity)
 
 
+@pytest.fixture(scope="module")
+def alone():
+    """Four general pairs rendered in this process."""
+    stream = SyntheticStream(7, "general", size=SIZE, length=4)
+    return stream, [stream[index] for index in range(4)]
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize("workers", [1, 4])
-def test_workers_do_not_change_a_byte(workers):
-    stream = SyntheticStream(7, "general", size=SIZE, length=6)
-    loader = DataLoader(stream, batch_size=2, num_workers=workers, collate_fn=StereoSample.stack)
-    index = 0
-    for batch in loader:
-        for item in range(2):
-            alone = stream[index]
-            assert torch.equal(batch.pair.left[item], alone.pair.left)
-            assert torch.equal(batch.pair.right[item], alone.pair.right)
-            assert torch.equal(batch.disparity[item], alone.disparity)
-            index += 1
-    assert index == 6
+def test_workers_do_not_change_a_byte(workers, alone):
+    stream, expected = alone
+    loader = DataLoader(stream, batch_size=1, num_workers=workers, collate_fn=StereoSample.stack)
+    batches = list(loader)
+    assert len(batches) == 4
+    for batch, sample in zip(batches, expected, strict=True):
+        assert torch.equal(batch.pair.left[0], sample.pair.left)
+        assert torch.equal(batch.pair.right[0], sample.pair.right)
+        assert torch.equal(batch.disparity[0], sample.disparity)
 
 
 def test_a_sharded_stream_deals_every_index_once():
