@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stereopsis.layers.convolution import ConvNorm, channels_innermost
 from stereopsis.layers.cost_volume import difference_volume
 from stereopsis.layers.regression import expected_disparity
 from stereopsis.layers.residual import DilatedResidual
@@ -101,10 +102,13 @@ class StereoNet(StereoModel[StereoNetConfig, VolumeOutput]):
         self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"], *, side: Side
     ) -> VolumeOutput:
         """The disparity of one view; `stages` holds the disparities before the last, coarse to fine."""
-        images = {"left": self._prepare(left, "left"), "right": self._prepare(right, "right")}
+        images = {
+            "left": channels_innermost(self._prepare(left, "left")),
+            "right": channels_innermost(self._prepare(right, "right")),
+        }
         features = {view: self.feature_extractor(images[view]) for view in images}
         volume = difference_volume(features["left"], features["right"], self.config.levels, reference=side)
-        probabilities = self.cost_filter(volume).neg().float().softmax(1)
+        probabilities = self.cost_filter(channels_innermost(volume)).neg().float().softmax(1)
         del volume
         levels = torch.linspace(0, self.config.max_disparity, self.config.levels, device=left.device)
         stages = [expected_disparity(probabilities, levels)]
@@ -188,21 +192,13 @@ class CostFilter(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*(CostBlock() for _ in range(4)))
+        self.blocks = nn.Sequential(
+            *(ConvNorm(_WIDTH, _WIDTH, dimensions=3, slope=0.2, bias=True) for _ in range(4))
+        )
         self.projection = nn.Conv3d(_WIDTH, 1, 3, padding=1)
 
     def forward(self, volume: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b d h w"]:
         return self.projection(self.blocks(volume)).squeeze(1)
-
-
-class CostBlock(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(_WIDTH, _WIDTH, 3, padding=1)
-        self.norm = nn.BatchNorm3d(_WIDTH)
-
-    def forward(self, volume: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
-        return F.leaky_relu(self.norm(self.conv(volume)), 0.2)
 
 
 class Refiner(nn.Module):
