@@ -1,4 +1,4 @@
-"""`stereopsis demo`: a pair with exact truth that the program makes itself, predicted, measured and drawn."""
+"""`stereopsis demo`: a pair with exact truth, rendered, predicted, measured and drawn."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def demo(
     model: Annotated[
         str | None, typer.Option("--model", help="A name of stereopsis models, or a file.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the cameras' noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another number, another scene.")] = 2,
 ) -> None:
-    """Make a pair with known truth, predict it, print the error, write pictures and a point cloud.
+    """Render a pair with known truth, predict it, print the error, write pictures and a point cloud.
 
     Writes left.png and right.png, truth.pfm, calibration.json, all that predict writes, and panel.png:
     the left image, truth, prediction, error.
@@ -33,26 +33,27 @@ def demo(
     from stereopsis.io.images import write_image
     from stereopsis.prediction.loading import DEFAULT, load
     from stereopsis.prediction.mirrored import Mirrored
-    from stereopsis.structures import Calibration
-    from stereopsis.synthesis.planes import planes_sample
+    from stereopsis.synthesis import SyntheticStream
     from stereopsis.visual import image_picture
 
     check_folder(output)
     name = model or DEFAULT
     predictor = Mirrored(load(name))
-    sample = planes_sample(seed=seed)
+    sample = SyntheticStream(seed, "indoor", size=(480, 640))[0]
     height, width = sample.pair.size
-    calibration = Calibration(focal=300.0, baseline=0.12, cx=width / 2, cy=height / 2, size=(height, width))
+    calibration = sample.info[0].calibration
+    if calibration is None:
+        raise AssertionError("a rendered pair knows its cameras")
     result = predictor(sample.pair)
     make_folder(output)
     for side, view in (("left", sample.pair.left), ("right", sample.pair.right)):
         write_image(output / f"{side}.png", image_picture(view))
-    write_disparity(output / "truth.pfm", sample.disparity.numpy())
+    write_disparity(output / "truth.pfm", sample.disparity.numpy(), valid=sample.valid.numpy())
     write_calibration(output / "calibration.json", calibration)
     files, count = write_outputs(output, sample.pair, result, calibration=calibration, both=True)
     write_image(output / "panel.png", _panel(sample, result))
     made = ("left.png", "right.png", "truth.pfm", "calibration.json", *files, "panel.png")
-    typer.echo(f"made a pair of {width}x{height} of four textured planes, and predicted it with {name}")
+    typer.echo(f"rendered a pair of {width}x{height}, and predicted it with {name}")
     typer.echo(_measured(sample, result))
     typer.echo(f"wrote {count:,} points and {len(made)} files to {output}/: {', '.join(made)}")
     if model is None and name == "sgbm":
