@@ -75,3 +75,23 @@ def test_truth_may_be_finer_than_the_images():
 def test_an_unknown_distribution_is_named_with_those_there_are():
     with pytest.raises(ValueError, match="general"):
         SyntheticStream(0, "marsian")
+
+
+def test_truth_of_another_shape_and_pairs_beyond_the_end_are_refused():
+    with pytest.raises(ValueError, match="64x64 has another shape"):
+        SyntheticStream(0, "sanity", size=SIZE, truth_size=(64, 64))
+    with pytest.raises(IndexError):
+        SyntheticStream(0, "sanity", size=SIZE, length=3)[3]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is here")
+def test_devices_agree_on_the_truth():
+    for index in range(5):
+        ours, theirs = (
+            SyntheticStream(5, "general", size=(240, 320), device=device).rendering(index)
+            for device in ("cpu", "cuda")
+        )
+        close = (ours.left.disparity - theirs.left.disparity.cpu()).abs() < 1e-2
+        assert close.float().mean() > 0.999
+        gap = (ours.sample.pair.left - theirs.sample.pair.left.cpu()).abs()
+        assert gap.mean() < 2 / 255

@@ -68,19 +68,19 @@ class Composer:
         """Metres from a disparity in widths."""
         return self.rig.focal * self.rig.baseline / (disparity + self.rig.doffs)
 
-    def add(self, shape: Shape, pose: Pose, *, depth: float, share: float = 1.0) -> None:
-        """A solid with a material of its own, its texture chosen for `depth`; `share` scales its texels."""
-        surface = self.material(depth, share=share)
+    def add(self, shape: Shape, pose: Pose, *, depth: float) -> None:
+        """A solid with a material of its own, its texture chosen for `depth`."""
+        surface = self.material(depth)
         clear = surface.opacity < 1
         self.solids.append(Solid(shape, pose, len(self.materials), clear))
         self.materials.append(surface)
 
-    def material(self, depth: float, *, share: float = 1.0, background: bool = False) -> Material:
+    def material(self, depth: float, *, background: bool = False) -> Material:
         """A drawn material whose texels cover the drawn number of pixels at `depth`."""
         rng, drawn = self.rng, self.distribution
         tile = int(rng.integers(len(self.tiles)))
         repetitive = self.tiles[tile].pattern in REPETITIVE
-        texel = spread(rng, *drawn.texel) * share
+        texel = spread(rng, *drawn.texel)
         pitch = self.rig.focal * self.size[1] / (depth * texel)
         contrast = 1.0 if rng.random() < 0.65 else float(rng.uniform(0.08, 1))
         tint = rng.uniform(0.75, 1.0, 3) * contrast * drawn.tint

@@ -22,8 +22,8 @@ class SyntheticStream(Dataset[StereoSample]):
     """Pairs by index; a map-style data set, so that a DataLoader's batches do not depend on its workers.
 
     kind: a distribution or its name; size: (height, width) of the images; truth_size: of the truth in
-    `rendering`, where it is to be another; folder: photographs to cut textures from; length: what
-    `len` says (indices are not bounded by it).
+    `rendering`, where it is to be another; folder: photographs to cut textures from; length: how many
+    pairs there are.
     """
 
     def __init__(
@@ -37,6 +37,11 @@ class SyntheticStream(Dataset[StereoSample]):
         length: int = ENDLESS,
         device: torch.device | str = "cpu",
     ) -> None:
+        if truth_size is not None and truth_size[0] * size[1] != truth_size[1] * size[0]:
+            raise ValueError(
+                f"truth of {truth_size[1]}x{truth_size[0]} has another shape than images of "
+                f"{size[1]}x{size[0]}: give both the same ratio of width to height"
+            )
         self.seed = seed
         self.distribution = distribution(kind) if isinstance(kind, str) else kind
         self.size = size
@@ -49,6 +54,8 @@ class SyntheticStream(Dataset[StereoSample]):
         return self.length
 
     def __getitem__(self, index: int) -> StereoSample:
+        if not 0 <= index < self.length:
+            raise IndexError(f"there is no pair {index} in a stream of {self.length}")
         return self.rendering(index).sample
 
     def __iter__(self) -> Iterator[StereoSample]:
