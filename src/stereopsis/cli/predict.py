@@ -28,7 +28,10 @@ def predict(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("out"),
     calibration: Annotated[
-        Path | None, typer.Option("--calibration", help="Also depth and points; many forms, see the manual.")
+        Path | None,
+        typer.Option(
+            "--calibration", help="For depth and points: Middlebury, KITTI, OpenCV, ROS, JSON, K.txt."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="A name of stereopsis models, or a file.")
