@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from stereopsis.losses import SequenceLoss
 from stereopsis.models.base import StereoModel, count_parameters
-from stereopsis.models.crestereo import CREStereo
+from stereopsis.models.crestereo import CREStereo, _resized_8bit
 from stereopsis.models.gmstereo import GMStereo, WindowLookup
 from stereopsis.models.registry import create
 from stereopsis.models.sttr import STTR
@@ -155,6 +157,18 @@ def test_crestereo_resizes_to_the_size_that_it_is_told() -> None:
         output = model(sample.pair.left, sample.pair.right)
     assert seen == [(4, 3, 64, 128)]
     assert output.disparity.shape == (2, 70, 93)
+
+
+@pytest.mark.parametrize("size", [(118, 250), (64, 96), (200, 61), (256, 384)])
+@pytest.mark.parametrize("target", [(128, 192), (96, 256)])
+def test_crestereo_resizes_as_opencv_does_8_bit_images(
+    size: tuple[int, int], target: tuple[int, int]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    expected = cv2.resize(pixels, target[::-1], interpolation=cv2.INTER_LINEAR)
+    image = torch.from_numpy(pixels).movedim(-1, 0)[None].float() / 255
+    resized = (_resized_8bit(image, target) * 255).round()[0].movedim(0, -1)
+    assert np.array_equal(resized.numpy().astype(np.uint8), expected)
 
 
 def test_window_lookup_is_the_correlation_around_the_match() -> None:
