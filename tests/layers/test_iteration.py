@@ -50,6 +50,11 @@ def _run(*, training: bool, stop_below: float | None = None, iterations: int = 6
     )
 
 
+def test_no_iterations_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1, it is 0"):
+        _run(training=False, iterations=0)
+
+
 def test_training_upsamples_every_iterate() -> None:
     output = _run(training=True)
     assert [float(iterate.mean()) for iterate in output.iterates] == [2.0, 3.0, 3.5, 3.75, 3.875, 3.9375]

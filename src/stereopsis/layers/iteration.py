@@ -37,6 +37,8 @@ def refine(
     mean change is smaller. In training every iterate is upsampled; else only the last, and `iterates`
     are the last coarse fields, each cell a constant.
     """
+    if iterations < 1:
+        raise ValueError(f"iterations must be at least 1, it is {iterations}")
     states, fields = list(states), []
     for _ in range(iterations):
         field = field.detach()
