@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stereopsis.data.dataset import Annotations
@@ -84,29 +84,49 @@ def textureless(sample: StereoSample) -> Bool[Tensor, "h w"]:
     return F.avg_pool2d(gradient[None], 3, stride=1, padding=1, count_include_pad=False)[0, 0] < 4
 
 
+@dataclass(frozen=True)
+class _Pixels:
+    """The pixels under one mask and range: where they are, and their values as an image of one row."""
+
+    mask: Bool[Tensor, "h w"]
+    disparity: Float[Tensor, "1 n"]
+    truth: Float[Tensor, "1 n"]
+    answered: int
+
+    @classmethod
+    def of(cls, mask: Tensor, output: StereoOutput, sample: StereoSample) -> _Pixels:
+        disparity, truth = (values[mask].double()[None] for values in (output.disparity, sample.disparity))
+        return cls(mask, disparity, truth, int(disparity.isfinite().sum()))
+
+    @property
+    def measured(self) -> int:
+        return self.truth.shape[-1]
+
+
 def measure(
     output: StereoOutput, sample: StereoSample, annotations: Annotations, columns: Sequence[Column]
 ) -> tuple[Figure, ...]:
     """A figure for each column; the disparity must have the size of the sample."""
     masks = Masks(sample, annotations)
-    cache: dict[str, Tensor | None] = {}
-    figures = []
-    for column in columns:
-        if column.mask not in cache:
-            cache[column.mask] = masks.named(column.mask)
-        mask = cache[column.mask]
+    groups = list(dict.fromkeys((column.mask, column.above, column.below) for column in columns))
+    figures: dict[Column, Figure] = {}
+    for name, above, below in groups:
+        own = [
+            column for column in columns if (column.mask, column.above, column.below) == (name, above, below)
+        ]
+        mask = masks.named(name)
         if mask is None:
-            figures.append(Figure(math.nan, 0))
+            figures |= dict.fromkeys(own, Figure(math.nan, 0))
             continue
-        truth = sample.disparity
-        within = mask & (truth > column.above) & (truth < column.below)
-        figures.append(_figure(column.metric, output, sample, annotations, within))
-    return tuple(figures)
+        within = mask & (sample.disparity > above) & (sample.disparity < below)
+        pixels = _Pixels.of(within, output, sample)
+        figures |= {column: _figure(column.metric, output, sample, annotations, pixels) for column in own}
+    return tuple(figures[column] for column in columns)
 
 
 def curves(output: StereoOutput, sample: StereoSample) -> Curves:
     """The image's histogram and sparsification curves; without confidence the first curve is empty."""
-    error, confidence = _answered(output, sample, sample.valid)
+    error, confidence = _answered(output, _Pixels.of(sample.valid, output, sample))
     edges = torch.tensor(HISTOGRAM[1:-1])
     counts = torch.bincount(torch.bucketize(error, edges), minlength=len(edges) + 1)
     counts[-1] += int(sample.valid.sum()) - error.numel()
@@ -120,26 +140,23 @@ def curves(output: StereoOutput, sample: StereoSample) -> Curves:
 
 
 def _figure(
-    metric: str, output: StereoOutput, sample: StereoSample, annotations: Annotations, mask: Tensor
+    metric: str, output: StereoOutput, sample: StereoSample, annotations: Annotations, pixels: _Pixels
 ) -> Figure:
-    disparity, truth = output.disparity, sample.disparity
-    measured = int(mask.sum())
-    answered = int((mask & disparity.isfinite()).sum())
+    maps = pixels.disparity, pixels.truth, torch.ones_like(pixels.truth, dtype=torch.bool)
     name, _, number = metric.rpartition("-")
     if metric in _MEANS:
-        function = _MEANS[metric]
-        pixels = answered if metric in ("epe", "rms") else measured
-        return Figure(function(disparity, truth, mask).item(), pixels)
+        counted = pixels.answered if metric in ("epe", "rms") else pixels.measured
+        return Figure(_MEANS[metric](*maps).item(), counted)
     if name == "bad":
-        return Figure(disparity_metrics.bad(disparity, truth, mask, threshold=float(number)).item(), measured)
+        return Figure(disparity_metrics.bad(*maps, threshold=float(number)).item(), pixels.measured)
     if metric.startswith("a") and metric[1:].isdigit():
         share = int(metric[1:]) / 100
-        return Figure(disparity_metrics.quantile(disparity, truth, mask, share=share).item(), answered)
+        return Figure(disparity_metrics.quantile(*maps, share=share).item(), pixels.answered)
     if metric in ("see", "edge-epe"):
-        return _edge_figure(metric, disparity, sample, annotations, mask)
+        return _edge_figure(metric, output.disparity, sample, annotations, pixels.mask)
     if metric in ("abs-rel", "rmse") or name == "delta":
-        return _depth_figure(metric, output, sample, mask)
-    return Figure(_confidence_value(metric, output, sample, mask), answered)
+        return _depth_figure(metric, output, sample, pixels.mask)
+    return Figure(_confidence_value(metric, output, pixels), pixels.answered)
 
 
 _MEANS = {
@@ -182,11 +199,11 @@ def _depth_figure(metric: str, output: StereoOutput, sample: StereoSample, mask:
     return Figure(depth_metrics.delta(depth, truth, mask, power=power).item(), pixels)
 
 
-def _confidence_value(metric: str, output: StereoOutput, sample: StereoSample, mask: Tensor) -> float:
+def _confidence_value(metric: str, output: StereoOutput, pixels: _Pixels) -> float:
     name, _, number = metric.partition("-")
     if name not in ("ause", "auroc", "ece"):
         raise ValueError(f"there is no metric {metric!r}")
-    error, confidence = _answered(output, sample, mask)
+    error, confidence = _answered(output, pixels)
     if confidence is None:
         return math.nan
     if name == "ause":
@@ -196,13 +213,13 @@ def _confidence_value(metric: str, output: StereoOutput, sample: StereoSample, m
     return confidence_metrics.calibration_error(error, confidence, threshold=float(number))
 
 
-def _answered(output: StereoOutput, sample: StereoSample, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Absolute error and confidence (NaN read as 0) of the pixels in the mask that were answered."""
-    where = mask & output.disparity.isfinite()
-    error = (output.disparity[where].double() - sample.disparity[where].double()).abs()
+def _answered(output: StereoOutput, pixels: _Pixels) -> tuple[Tensor, Tensor | None]:
+    """Absolute error and confidence (NaN read as 0) of the pixels that were answered."""
+    where = pixels.disparity.isfinite()[0]
+    error = (pixels.disparity - pixels.truth).abs()[0, where]
     if output.confidence is None:
         return error, None
-    return error, output.confidence[where].double().nan_to_num(nan=0.0)
+    return error, output.confidence[pixels.mask][where].double().nan_to_num(nan=0.0)
 
 
 def poolable(metric: str) -> bool:

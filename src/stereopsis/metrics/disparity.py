@@ -62,11 +62,16 @@ def quantile(
 ) -> Float[Tensor, "*b"]:
     """A50, A90, ...: the smallest error that at least `share` of the answered pixels do not exceed."""
     error, answered, _ = _errors(disparity, truth, mask)
-    flat = torch.where(answered, error, torch.inf).flatten(-2).sort(-1).values
-    count = answered.flatten(-2).sum(-1)
-    rank = (share * count.double() - 1e-9).ceil().long().clamp(min=1) - 1
-    picked = flat.gather(-1, rank[..., None])[..., 0]
-    return torch.where(count > 0, picked, torch.nan)
+    images = zip(error.reshape(-1, *error.shape[-2:]), answered.reshape(-1, *error.shape[-2:]), strict=True)
+    picked = [_quantile(e[a], share) for e, a in images]
+    return torch.stack(picked).reshape(error.shape[:-2])
+
+
+def _quantile(errors: Tensor, share: float) -> Tensor:
+    if errors.numel() == 0:
+        return errors.new_tensor(math.nan)
+    rank = max(1, math.ceil(share * errors.numel() - 1e-9))
+    return errors.kthvalue(rank).values
 
 
 def density(
