@@ -61,7 +61,7 @@ def measure(
     contenders: Sequence[Contender], plan: Plan, *, observe: Callable[[str], None] = lambda _: None
 ) -> list[Row]:
     """Every contender in a fresh process; a contender that fails gives a row that says why."""
-    racers: list[_Racer] = []
+    racers: list[Racer] = []
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "pair.npy"
         pair = textured_pair(plan.size)
@@ -69,14 +69,15 @@ def measure(
         try:
             for contender in contenders:
                 observe(f"loading {contender.name} ({contender.runtime})")
-                racers.append(_Racer(contender, plan, images))
-            return _race(racers, plan, observe)
+                racers.append(Racer(contender, plan, images))
+            return race(racers, plan, observe)
         finally:
             for racer in racers:
                 racer.stop()
 
 
-def _race(racers: Sequence[_Racer], plan: Plan, observe: Callable[[str], None]) -> list[Row]:
+def race(racers: Sequence[Racer], plan: Plan, observe: Callable[[str], None]) -> list[Row]:
+    """Warm-ups, then runs, everyone in turn; a slow one sits out most of them."""
     for k in range(plan.warmups):
         observe(f"warm-up {k + 1} of {plan.warmups}")
         for racer in racers:
@@ -91,7 +92,9 @@ def _race(racers: Sequence[_Racer], plan: Plan, observe: Callable[[str], None]) 
 
 
 @dataclass
-class _Racer:
+class Racer:
+    """A contender's process, and what it has answered so far."""
+
     contender: Contender
     plan: Plan
     images: Path
