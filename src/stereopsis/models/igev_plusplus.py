@@ -342,9 +342,9 @@ class IgevPlusPlus(StereoModel[IgevPlusPlusConfig, IterativeOutput]):
 
         def step(states: States, field: Tensor) -> tuple[States, Tensor]:
             geometry, correlation = lookup(field)
-            encoded = torch.stack([f(g) for f, g in zip(self.geometry_features, geometry, strict=True)], 1)
-            merged = (weights.unsqueeze(2) * encoded).sum(1)
-            motion = self.motion(torch.cat([merged, correlation], 1), as_map(field))
+            encoded = [encode(g) for encode, g in zip(self.geometry_features, geometry, strict=True)]
+            short, middle, long = (w * e for w, e in zip(weights.split(1, 1), encoded, strict=True))
+            motion = self.motion(torch.cat([short + middle + long, correlation], 1), as_map(field))
             states = self.update(states, contexts, motion)
             return states, self.delta_head(states[0])[:, 0]
 
