@@ -80,6 +80,7 @@ def export(
     from stereopsis.export.original import original, random_original
     from stereopsis.export.parity import rendered_samples
 
+    fixed = None if size == DYNAMIC else parse_size(size)
     given = {"iterations": iterations, "max_disparity": max_disparity}
     options = {key: value for key, value in given.items() if value is not None}
     if random_weights:
@@ -91,7 +92,6 @@ def export(
         source = random_original(model, **options)
     else:
         source = original(model, weights=weights, **options)
-    fixed = None if size == DYNAMIC else parse_size(size)
     path = output or Path(source.network).with_suffix(SUFFIX[to.value])
     converted = convert(
         source,

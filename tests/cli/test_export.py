@@ -1,0 +1,33 @@
+"""`export` and `bench` at the border: what is refused, in one sentence, before anything is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stereopsis.cli.main import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["export", "fast"], "no weights for fast come with the package"),
+        (["export", "fasst"], "did you mean fast"),
+        (["export", "fast", "--random-weights", "--precision", "int8"], "random weights have none"),
+        (["export", "fast", "--random-weights", "--size", "640"], "'640' is not WIDTHxHEIGHT"),
+        (["export", "gone.safetensors"], "gone.safetensors"),
+        (["export", "depth-anything-v2-small", "--random-weights"], "is monocular"),
+        (["bench", "fast", "--runtimes", "tensorrt"], "no runtime is called 'tensorrt'"),
+        (["bench", "fasst"], "did you mean fast"),
+        (["bench", "sgbm", "--size", "8x8"], "at least 16x16"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(arguments) == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.startswith("error: ")
+    assert "Traceback" not in shown
