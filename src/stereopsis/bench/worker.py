@@ -8,14 +8,12 @@ is an `.npy` of both views, [2 3 h w].
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 
 
 def main(arguments: list[str]) -> None:
     text, images, threads = arguments
-    os.environ["OMP_NUM_THREADS"] = threads
     answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not mix with the answers
     import cv2
     import numpy as np

@@ -23,6 +23,9 @@ RUNTIMES = (
     "openvino-bf16",
     "openvino-int8",
 )
+WIDTH = 132
+"""Columns that the table needs; narrower terminals wrap its lines."""
+
 DEFAULT = ("sgbm", "opencv-sgbm", "opencv-bm")
 
 
@@ -82,7 +85,7 @@ def bench(
         before = describe_machine()
         rows = measure(contenders, plan, observe=lambda text: console.print(text, style="dim"))
         after = describe_machine()
-    console.print(bench_table(rows, plan))
+    console.print(bench_table(rows, plan), width=max(console.width, WIDTH))
     if before.loaded or after.loaded:
         loads = f"{before.load_average[0]} before, {after.load_average[0]} after"
         console.print(f"the machine was busy with other things too (load {loads})", highlight=False)
