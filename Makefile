@@ -36,5 +36,5 @@ clean:
 
 .venv/.all: pyproject.toml | .venv/bin/python
 	$(PIP) install "torch>=2.11,<2.14"
-	$(PIP) install -e ".[train,export,exr,dev]"
+	$(PIP) install -e ".[train,export,exr,hdf5,dev]"
 	touch $@ .venv/.core

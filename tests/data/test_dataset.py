@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 import torch
 
 from fakes.datasets import kitti2015, scenes
-from fakes.tiny import tiny, write_image, write_npy, write_text
+from fakes.tiny import tiny, write_hdf5, write_image, write_npy, write_text
 from stereopsis.data.dataset import StereoDataset
 from stereopsis.data.decoding import read_raw_view, read_truth
 from stereopsis.data.files import MapFile, MaskFile, PairFiles
@@ -94,38 +93,19 @@ def test_raw_views_are_blue_first_or_gray(tmp_path: Path) -> None:
         read_raw_view(tmp_path / "b.raw", size=(12, 17))
 
 
-def test_spring_takes_every_second_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stored = np.arange(6 * 8, dtype=np.float32).reshape(6, 8)
-    stored[2, 2] = np.nan
-    write_text(tmp_path / "d.dsp5", "stands for HDF5")
-    monkeypatch.setitem(sys.modules, "h5py", _pretended_h5py(stored))
-    disparity, valid = read_truth(MapFile(tmp_path / "d.dsp5", "dsp5"), None)
-    assert disparity.shape == (3, 4)
-    assert disparity[0].tolist() == [0, 2, 4, 6]
-    assert not valid[1, 1]
-    assert valid.sum() == 11
-
-
-def _pretended_h5py(disparity: np.ndarray) -> ModuleType:
-    class File(dict[str, np.ndarray]):
-        def __init__(self, path: Path) -> None:
-            super().__init__(disparity=disparity)
-
-        def __enter__(self) -> File:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            return
-
-    module = ModuleType("h5py")
-    vars(module).update(vars(SimpleNamespace(File=File)))
-    return module
+def test_a_damaged_dsp5_is_named(tmp_path: Path) -> None:
+    write_text(tmp_path / "d.dsp5", "no HDF5")
+    with pytest.raises(ValueError, match=r"d\.dsp5"):
+        read_truth(MapFile(tmp_path / "d.dsp5", "dsp5"), None)
+    write_hdf5(tmp_path / "e.dsp5", flow=np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"e\.dsp5 holds no disparity"):
+        read_truth(MapFile(tmp_path / "e.dsp5", "dsp5"), None)
 
 
 def test_spring_without_h5py_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_text(tmp_path / "d.dsp5", "stands for HDF5")
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ValueError, match="pip install h5py"):
+    with pytest.raises(ValueError, match=r"stereopsis\[hdf5\]"):
         read_truth(MapFile(tmp_path / "d.dsp5", "dsp5"), None)
 
 

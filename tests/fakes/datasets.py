@@ -13,6 +13,7 @@ from fakes.tiny import (
     Tiny,
     tiny,
     unknown_as,
+    write_hdf5,
     write_image,
     write_jpeg,
     write_npy,
@@ -99,6 +100,25 @@ def sceneflow(root: Path) -> list[Expected]:
         _expected(subset, "subset-val-final", name, occluded=subset.hidden, focal=1050.0, baseline=1.0)
     )
     return expected
+
+
+@writer("spring")
+def spring(root: Path) -> list[Expected]:
+    """Truth is stored at twice the image's size, in image pixels; every second value is the image's."""
+    scene = tiny(11)
+    sequence = root / "train" / "0001"
+    write_image(sequence / "frame_left" / "frame_left_0001.png", scene.left)
+    write_image(sequence / "frame_right" / "frame_right_0001.png", scene.right)
+    for side, truth, known in (
+        ("left", scene.disparity, scene.known),
+        ("right", scene.disparity_right, scene.known_right),
+    ):
+        fine = np.full((2 * truth.shape[0], 2 * truth.shape[1]), 99.0, np.float32)
+        fine[::2, ::2] = np.where(known, truth, np.nan)
+        write_hdf5(sequence / f"disp1_{side}" / f"disp1_{side}_0001.dsp5", disparity=fine)
+    write_text(sequence / "cam_data" / "intrinsics.txt", "1100.0 1100.0 7.5 5.5\n")
+    name = "train/0001/frame_left/frame_left_0001"
+    return [_expected(scene, "train", name, focal=1100.0, baseline=0.065)]
 
 
 _KITTI2012_CALIB = "\n".join(

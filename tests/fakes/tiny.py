@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 
 HEIGHT, WIDTH = 12, 16
@@ -70,6 +71,13 @@ def write_png8(path: Path, values: np.ndarray, known: np.ndarray, scale: float) 
 def write_npy(path: Path, values: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, values)
+
+
+def write_hdf5(path: Path, **arrays: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            file[name] = values
 
 
 def write_text(path: Path, text: str) -> None:

@@ -103,8 +103,14 @@ def _read_dsp5(path: Path) -> np.ndarray:
     try:
         h5py = importlib.import_module("h5py")
     except ImportError as error:
-        raise ValueError(f"{path}: Spring's .dsp5 files are HDF5: pip install h5py to read them") from error
-    with h5py.File(path) as file:
+        raise ValueError(
+            f"{path}: Spring's .dsp5 files are HDF5: pip install 'stereopsis[hdf5]' to read them"
+        ) from error
+    try:
+        file = h5py.File(path)
+    except OSError as error:
+        raise ValueError(f"{path} is no HDF5 file or damaged: fetch it again") from error
+    with file:
         if "disparity" not in file:
             raise ValueError(f"{path} holds no disparity: is it one of Spring's .dsp5 files?")
         return np.asarray(file["disparity"], np.float64)
