@@ -13,7 +13,7 @@ from stereopsis.models.base import MonoModel
 from stereopsis.models.registry import create
 from stereopsis.models.sydenet import SyDENet
 from stereopsis.models.sydenet.alignment import aligned
-from stereopsis.models.sydenet.attention import FrequencyChannelAttention
+from stereopsis.models.sydenet.attention import FrequencyChannelAttention, from_spectrum, spectrum
 from stereopsis.models.sydenet.refinement import flaw
 from stereopsis.structures import StereoPair, StereoSample
 
@@ -117,6 +117,25 @@ def test_an_unbent_spectrum_gives_the_means_back() -> None:
         torch.nn.init.zeros_(parameter)
     means = _random(2, 128) - 0.5
     assert torch.allclose(attention.bent(means), means, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (8, 8), (11, 12), (16, 16)])
+def test_the_spectrum_is_the_fast_transforms_with_its_phases(size: tuple[int, int]) -> None:
+    grid = _random(5, *size) - 0.5
+    expected = torch.fft.fft2(grid)
+    real, imaginary = spectrum(grid)
+    assert torch.allclose(torch.complex(real, imaginary), expected, atol=2e-5)
+    apart = torch.atan2(imaginary, real) - torch.angle(expected)
+    assert float(apart.abs().max()) < 1e-2
+    assert torch.allclose(from_spectrum(real, imaginary), grid, atol=1e-6)
+
+
+def test_an_empty_spectrum_has_a_gradient() -> None:
+    attention = FrequencyChannelAttention(16)
+    means = torch.zeros(1, 16, requires_grad=True)
+    attention.bent(means).sum().backward()
+    assert means.grad is not None
+    assert bool(means.grad.isfinite().all())
 
 
 def test_warping_zooms_a_little_as_published() -> None:
