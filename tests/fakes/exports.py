@@ -24,10 +24,10 @@ from stereopsis.prediction.header import (
 
 
 def write_export(
-    path: Path, header: ExportHeader, *, confident: bool = True, opset: int = 20, ir_version: int = 10
+    path: Path, header: ExportHeader, *, confident: bool = True, model: onnx.ModelProto | None = None
 ) -> Path:
-    """`path` ends in .onnx or .xml; metadata are the header's."""
-    model = fake_model(header, confident=confident, opset=opset, ir_version=ir_version)
+    """`path` ends in .onnx or .xml; metadata are the header's; model: another than the header's own."""
+    model = model or fake_model(header, confident=confident)
     if path.suffix == ".onnx":
         helper.set_model_props(model, {HEADER_KEY: header.to_json(), SEAL_KEY: EMPTY_SEAL})
         onnx.save(model, path)

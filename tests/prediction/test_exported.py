@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fakes.exports import write_export
+from fakes.exports import fake_model, write_export
 from stereopsis.confidence import agreement
 from stereopsis.models.base import Padding
 from stereopsis.prediction import loading
@@ -87,6 +87,15 @@ def test_a_file_of_one_size_refuses_others(tmp_path: Path) -> None:
 
 
 @_SUFFIXES
+def test_a_size_that_the_graph_cannot_take_is_named(suffix: str, tmp_path: Path) -> None:
+    """A file that claims any size but was frozen at one."""
+    frozen = fake_model(dataclasses.replace(_HEADER, size=(16, 32)))
+    path = write_export(tmp_path / f"fake{suffix}", _HEADER, model=frozen)
+    with pytest.raises(ValueError, match="export the network for that size"):
+        load(path)(_pair(size=(24, 32)))
+
+
+@_SUFFIXES
 def test_a_flipped_byte_is_noticed_wherever_it_is(suffix: str, tmp_path: Path) -> None:
     path = write_export(tmp_path / f"fake{suffix}", _HEADER)
     whole = path.read_bytes()
@@ -114,7 +123,8 @@ def test_a_flipped_weight_beside_the_xml_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("opset", "ir_version"), [(99, 10), (20, 99)])
 def test_a_newer_opset_is_named(opset: int, ir_version: int, tmp_path: Path) -> None:
-    path = write_export(tmp_path / "fake.onnx", _HEADER, opset=opset, ir_version=ir_version)
+    newer = fake_model(_HEADER, opset=opset, ir_version=ir_version)
+    path = write_export(tmp_path / "fake.onnx", _HEADER, model=newer)
     with pytest.raises(ValueError, match=r"99.*update onnxruntime"):
         load(path)
 

@@ -89,6 +89,11 @@ class ExportedPredictor:
         missing = (self.header.batch or count) - count
         images = [self._as_taken(image, missing) for image in (pair.left, pair.right)]
         disparity, certainty = self._session.run(*images)
+        if disparity.shape != (count + missing, *pair.size):
+            raise ValueError(
+                f"{self.path} answered images of {pair.size[1]}x{pair.size[0]} with maps of shape "
+                f"{disparity.shape}: export the network for that size"
+            )
         maps = [None if m is None else torch.from_numpy(m)[:count] for m in (disparity, certainty)]
         assert maps[0] is not None
         return maps[0], maps[1]

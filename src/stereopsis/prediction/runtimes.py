@@ -103,10 +103,14 @@ class _OnnxRuntime:
             ) from error
         self.header = ExportHeader.from_json(text, path)
         self.runtime = f"ONNX Runtime {onnxruntime.__version__}, {self.header.precision}"
+        self._path = path
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        values = self._session.run(self._outputs, {LEFT: left, RIGHT: right})
+        try:
+            values = self._session.run(self._outputs, {LEFT: left, RIGHT: right})
+        except Exception as error:  # as above
+            raise _not_at_this_size(self._path, left, error) from error
         found = dict(zip(self._outputs, values, strict=True))
         return found[DISPARITY], found.get(CONFIDENCE)
 
@@ -139,15 +143,26 @@ class _OpenVino:
                 f"{path}: OpenVINO {openvino.get_version()} cannot open it ({_reason(error)}): "
                 f"update openvino, or export again with this version"
             ) from error
+        self._path = path
         self._request = compiled.create_infer_request()
         self._confident = any(CONFIDENCE in output.get_names() for output in compiled.outputs)
         version = openvino.get_version().partition("-")[0]
         self.runtime = f"OpenVINO {version}, {self.header.precision}, computing in {precision}"
 
     def run(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        self._request.infer({LEFT: left, RIGHT: right})
+        try:
+            self._request.infer({LEFT: left, RIGHT: right})
+        except RuntimeError as error:
+            raise _not_at_this_size(self._path, left, error) from error
         disparity = self._request.get_tensor(DISPARITY).data.copy()
         return disparity, self._request.get_tensor(CONFIDENCE).data.copy() if self._confident else None
+
+
+def _not_at_this_size(path: Path, images: np.ndarray, error: Exception) -> ValueError:
+    shape = "x".join(map(str, images.shape))
+    return ValueError(
+        f"{path} cannot run on images of shape {shape} ({_reason(error)}): export the network for that size"
+    )
 
 
 def _reason(error: Exception) -> str:
