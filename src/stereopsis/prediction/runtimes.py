@@ -90,7 +90,7 @@ class _OnnxRuntime:
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is raised
         # Threads that spin between operators would slow everything else on the machine.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
