@@ -14,6 +14,7 @@ from stereopsis.export.onnx import OnnxModel, to_onnx
 from stereopsis.export.openvino import to_openvino
 from stereopsis.export.original import Original, random_original
 from stereopsis.export.parity import rendered_samples
+from stereopsis.models.base import count_parameters
 from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.header import ExportHeader
 from stereopsis.prediction.loading import load
@@ -101,7 +102,7 @@ def test_half_storage_halves_the_weights(target: str, tmp_path: Path) -> None:
         made = with_precision(model, precision)
         made.write(tmp_path / f"{precision}{suffix}")
         sizes.append((tmp_path / f"{precision}{weights}").stat().st_size)
-    assert sizes[1] < 0.75 * sizes[0]
+    assert sizes[0] - sizes[1] > 1.8 * count_parameters(_tiny().model)  # of 2 bytes saved on each
     samples = list(rendered_samples([(64, 96)], each=1, seed=0))
     assert prove(tmp_path / f"fp16{suffix}", _tiny(), samples)[0].parity.mean < 0.5
 
@@ -119,6 +120,7 @@ def test_operators_that_cannot_be_exported_are_named() -> None:
 
 
 @pytest.mark.compile
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch.compile's own imports
 def test_compiled_networks_are_the_original() -> None:
     pair = next(rendered_samples([(64, 96)], each=1, seed=0)).pair
     plain = NetworkPredictor(_tiny().model)(pair)
