@@ -94,44 +94,64 @@ class RowCorrelation:
         scale: float = 1.0,
         storage: Storage = "stored",
     ) -> None:
-        width = left.shape[-1]
-        self._levels = Levels(width, levels, radius=radius, device=left.device)
-        with torch.autocast(left.device.type, enabled=False):
-            rows = (left.float() * scale).permute(0, 2, 3, 1), pooled_levels(right.float(), levels)
-            rows = rows[0], rows[1].permute(0, 2, 1, 3)
-            self._rows = rows if storage == "recomputed" else None
-            self.volume = torch.matmul(*rows) if storage == "stored" else None
+        self._levels = Levels(left.shape[-1], levels, radius=radius, device=left.device)
+        features = _Features(left.float(), right.float(), levels, scale)
+        self.volume = features.all_products() if storage == "stored" else None
+        self._features = features if storage == "recomputed" else None
 
     def __call__(self, position: Float[Tensor, "b h w"]) -> Float[Tensor, "b k h w"]:
         """The windows around `position` (a column of the right image), channels level by level."""
-        windows = self._levels.windows(position)
         if self.volume is not None:
-            return _look_up(self.volume, windows).permute(0, 3, 1, 2)
-        assert self._rows is not None
-        with torch.autocast(position.device.type, enabled=False):
-            return _recomputed(*self._rows, windows).permute(0, 3, 1, 2)
+            return _look_up(self.volume, self._levels.windows(position)).permute(0, 3, 1, 2)
+        assert self._features is not None
+        left, right = self._features.left, self._features.right
+        learning = torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)
+        blocks = []
+        for rows in self._features.blocks():
+            if learning:  # the products are formed once more for the gradients
+                block = checkpoint(self._recomputed, position[:, rows], rows, use_reentrant=False)
+                assert isinstance(block, Tensor)
+            else:
+                block = self._recomputed(position[:, rows], rows)
+            blocks.append(block)
+        return torch.cat(blocks, 1).permute(0, 3, 1, 2)
+
+    def _recomputed(self, position: Float[Tensor, "b r w"], rows: slice) -> Float[Tensor, "b r w k"]:
+        assert self._features is not None
+        return _look_up(self._features.products(rows), self._levels.windows(position))
 
 
-def _recomputed(
-    left: Float[Tensor, "b h w c"], right: Float[Tensor, "b h c wl"], windows: Windows
-) -> Float[Tensor, "b h w k"]:
-    """Products of a few rows at a time; for gradients they are formed once more."""
-    batch, height, width, _ = left.shape
-    rows = max(1, _BLOCK_BYTES // (4 * batch * width * right.shape[-1]))
-    learning = torch.is_grad_enabled() and (left.requires_grad or right.requires_grad)
-    blocks = []
-    for y in range(0, height, rows):
-        part = Windows(*(field[:, y : y + rows] for field in windows))
-        given = left[:, y : y + rows], right[:, y : y + rows], part
-        if learning:
-            blocks.append(checkpoint(_multiply_and_look_up, *given, use_reentrant=False))
-        else:
-            blocks.append(_multiply_and_look_up(*given))
-    return torch.cat(blocks, 1)
+class _Features(NamedTuple):
+    """Both views' features, float32, and how they are multiplied."""
 
+    left: Float[Tensor, "b c h w"]
+    right: Float[Tensor, "b c h w"]
+    levels: int
+    scale: float
 
-def _multiply_and_look_up(left: Tensor, right: Tensor, windows: Windows) -> Tensor:
-    return _look_up(torch.matmul(left, right), windows)
+    def products(self, rows: slice) -> Float[Tensor, "b r w wl"]:
+        """The products of some rows, all levels side by side."""
+        with torch.autocast(self.left.device.type, enabled=False):
+            right = pooled_levels(self.right[:, :, rows], self.levels)
+            left = self.left[:, :, rows] * self.scale
+            return torch.matmul(left.permute(0, 2, 3, 1), right.permute(0, 2, 1, 3))
+
+    def all_products(self) -> Float[Tensor, "b h w wl"]:
+        """The same of all rows, a few at a time where neither gradients nor compilation see it."""
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self.products(slice(None))
+        batch, _, height, width = self.left.shape
+        total = sum(width >> level for level in range(self.levels))
+        volume = self.left.new_empty(batch, height, width, total)
+        for rows in self.blocks():
+            volume[:, rows] = self.products(rows)
+        return volume
+
+    def blocks(self) -> list[slice]:
+        """Rows whose products are small together."""
+        batch, _, height, width = self.left.shape
+        step = max(1, _BLOCK_BYTES // (8 * batch * width * width))
+        return [slice(start, start + step) for start in range(0, height, step)]
 
 
 def _look_up(volume: Float[Tensor, "b h w wl"], windows: Windows) -> Float[Tensor, "b h w k"]:
