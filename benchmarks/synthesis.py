@@ -1,10 +1,10 @@
 """The renderer measured: speed, memory at 4K, statistics of a distribution, a sheet, difficulty.
 
-python benchmarks/synthesis.py speed --json benchmarks/synthesis_speed.json
+python benchmarks/synthesis.py speed --json speed.json
 python benchmarks/synthesis.py memory
 python benchmarks/synthesis.py statistics general --count 1000 --output statistics.png
 python benchmarks/synthesis.py sheet general --output sheet.png
-python benchmarks/synthesis.py difficulty general --count 100 --json benchmarks/synthesis_difficulty.json
+python benchmarks/synthesis.py difficulty general --count 100 --json difficulty.json
 """
 
 from __future__ import annotations
