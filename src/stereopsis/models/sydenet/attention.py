@@ -54,7 +54,7 @@ class FrequencyChannelAttention(nn.Module):
         channels = means.shape[1]
         grid = F.pad(means, (0, rows * columns - channels)).unflatten(1, (rows, columns))
         real, imaginary = spectrum(grid)
-        amplitude, phase = torch.hypot(real, imaginary), torch.atan2(imaginary, real)
+        amplitude, phase = (real**2 + imaginary**2).sqrt(), torch.atan2(imaginary, real)
         gate = torch.sigmoid(self.steepness * (self._radii(means.device) - self.cutoff))
         gain = self.low_gain * (1 - gate) + self.high_gain * gate
         amplitude = amplitude * (1 + self.amplitude(amplitude[:, None])[:, 0]) * gain
