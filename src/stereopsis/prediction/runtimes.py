@@ -116,46 +116,63 @@ class _OnnxRuntime:
 
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_KEPT_SIZES = 4
 
 
 class _OpenVino:
+    """Compiled anew for each size of images, the last few kept.
+
+    Compiled once for any size, OpenVINO 2026.4 gives wrong disparities of RT-IGEV++, without an error.
+    """
+
     def __init__(self, path: Path, *, device: str, precision: Precision, threads: int) -> None:
         openvino = _runtime("openvino", path)
-        core = openvino.Core()
-        wanted = device.upper()
-        if wanted.partition(".")[0] not in {name.partition(".")[0] for name in core.available_devices}:
+        self._core = openvino.Core()
+        self._device = device.upper()
+        available = self._core.available_devices
+        if self._device.partition(".")[0] not in {name.partition(".")[0] for name in available}:
             raise ValueError(
-                f"{path}: OpenVINO cannot run on {device}, it has {', '.join(core.available_devices).lower()}"
+                f"{path}: OpenVINO cannot run on {device}, it has {', '.join(available).lower()}"
             )
-        settings: dict[str, object] = {
+        self._settings: dict[str, object] = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
-        if wanted == "CPU":
-            settings["INFERENCE_NUM_THREADS"] = threads
+        if self._device == "CPU":
+            self._settings["INFERENCE_NUM_THREADS"] = threads
         try:
-            model = core.read_model(path)
-            text = model.get_rt_info([HEADER_KEY]).astype(str)
-            self.header = ExportHeader.from_json(text, path)
-            compiled = core.compile_model(model, wanted, settings)
+            self._model = self._core.read_model(path)
+            text = self._model.get_rt_info([HEADER_KEY]).astype(str)
         except RuntimeError as error:
             raise ValueError(
                 f"{path}: OpenVINO {openvino.get_version()} cannot open it ({_reason(error)}): "
                 f"update openvino, or export again with this version"
             ) from error
         self._path = path
-        self._request = compiled.create_infer_request()
-        self._confident = any(CONFIDENCE in output.get_names() for output in compiled.outputs)
+        self._requests: dict[tuple[int, ...], Any] = {}
+        self._confident = any(CONFIDENCE in output.get_names() for output in self._model.outputs)
+        self.header = ExportHeader.from_json(text, path)
         version = openvino.get_version().partition("-")[0]
         self.runtime = f"OpenVINO {version}, {self.header.precision}, computing in {precision}"
 
     def run(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         try:
-            self._request.infer({LEFT: left, RIGHT: right})
+            request = self._request(left.shape)
+            request.infer({LEFT: left, RIGHT: right})
         except RuntimeError as error:
             raise _not_at_this_size(self._path, left, error) from error
-        disparity = self._request.get_tensor(DISPARITY).data.copy()
-        return disparity, self._request.get_tensor(CONFIDENCE).data.copy() if self._confident else None
+        disparity = request.get_tensor(DISPARITY).data.copy()
+        return disparity, request.get_tensor(CONFIDENCE).data.copy() if self._confident else None
+
+    def _request(self, shape: tuple[int, ...]) -> Any:
+        if shape not in self._requests:
+            model = self._model.clone()
+            model.reshape({LEFT: list(shape), RIGHT: list(shape)})
+            compiled = self._core.compile_model(model, self._device, self._settings)
+            while len(self._requests) >= _KEPT_SIZES:
+                del self._requests[next(iter(self._requests))]
+            self._requests[shape] = compiled.create_infer_request()
+        return self._requests[shape]
 
 
 def _not_at_this_size(path: Path, images: np.ndarray, error: Exception) -> ValueError:
