@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 OPSET = 20
 _SMALLEST = 32
-_REFUSALS = (UserError, OnnxExporterError, RuntimeError)
+_REFUSALS = (UserError, OnnxExporterError, RuntimeError, ValueError)
 LARGEST_SIDE = 8192
 _EXAMPLE = (128, 256)
 """The smallest size at which a graph of any size is traced."""
