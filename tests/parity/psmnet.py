@@ -63,9 +63,9 @@ def arrays(case: Case, predictor: Any) -> dict[str, np.ndarray]:
 
 def _training(case: Case, predictor: Any) -> dict[str, np.ndarray]:
     """The three outputs and the loss in training mode, batch norm on its running statistics."""
-    from stereopsis.losses import SmoothL1Loss
     from torch import nn
 
+    from stereopsis.losses import SmoothL1Loss
     from stereopsis.structures import StereoSample
 
     model = predictor.model.train()

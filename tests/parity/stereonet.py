@@ -69,7 +69,6 @@ def arrays(case: Case, predictor: Any) -> dict[str, np.ndarray]:
 
 def _losses(case: Case, model: Any, predictor: Any) -> dict[str, np.ndarray]:
     from stereopsis.losses import AdaptiveRobustLoss, adaptive_robust
-
     from stereopsis.structures import StereoSample
 
     pair = case.pair()
