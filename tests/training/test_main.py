@@ -237,7 +237,7 @@ def test_every_experiment_runs_two_steps(name: str, planes: Path, tmp_path: Path
             f"experiment={name}",
             f"data.sources=[{{name: folder, split: truth, root: {planes}}}]",
             "data.validation=[]",
-            "data.batch_size=1",
+            "data.batch_size=2",
             "data.workers=0",
             "data.crop=[48,96]",
             "data.augment.flip=0",
