@@ -201,7 +201,9 @@ class AdaptiveRobustLoss(Range):
         truth = sample.disparity_right
         if output.right_disparity is None or truth is None:
             return left
-        right = dataclasses.replace(sample, disparity=truth, valid=truth.isfinite())
+        known = truth.isfinite()
+        # Infinite errors would turn gradients to NaN even where the mask leaves them out.
+        right = dataclasses.replace(sample, disparity=torch.where(known, truth, 0.0), valid=known)
         return (left + self._side((*output.right_stages, output.right_disparity), right)) / 2
 
     def _side(self, cascade: tuple[Tensor, ...], sample: StereoSample) -> Float[Tensor, ""]:
@@ -295,5 +297,5 @@ def _smooth_l1(error: Tensor, beta: float) -> Tensor:
 
 
 def _masked_mean(values: Tensor, mask: Tensor) -> Float[Tensor, ""]:
-    """Mean where the mask is True; 0, still differentiable, where it is nowhere. NaN outside is harmless."""
+    """Mean where the mask is True; 0, still differentiable, where it is nowhere. Values must be finite."""
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
