@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -108,5 +109,6 @@ def _header(text: str, path: Path) -> WeightsHeader:
     return WeightsHeader(**given)
 
 
-def as_tuples(value: object) -> object:
+def as_tuples(value: Any) -> Any:
+    """Lists, as JSON and YAML hold them, as the tuples that configs keep, at every depth."""
     return tuple(as_tuples(item) for item in value) if isinstance(value, list) else value

@@ -14,8 +14,9 @@ import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
+from stereopsis.io.weights import as_tuples
 from stereopsis.models.base import Padding
 
 FORMAT = 1
@@ -79,9 +80,9 @@ class ExportHeader:
                 )
             known = {f.name for f in dataclasses.fields(cls)}
             given = {name: value for name, value in facts.items() if name in known}
-            padding = {name: _tuples(value) for name, value in given.pop("padding").items()}
+            padding = {name: as_tuples(value) for name, value in given.pop("padding").items()}
             size = given.pop("size")
-            config = {name: _tuples(value) for name, value in given.pop("config").items()}
+            config = {name: as_tuples(value) for name, value in given.pop("config").items()}
             header = cls(
                 **given, config=config, padding=Padding(**padding), size=None if size is None else tuple(size)
             )
@@ -90,10 +91,6 @@ class ExportHeader:
         if header.images not in get_args(Images) or header.precision not in get_args(Storage):
             raise ValueError(f"{path}: it takes {header.images!r} images, which this version does not know")
         return header
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def seal(path: Path) -> None:
