@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from stereopsis.losses import AdaptiveRobustLoss, SequenceLoss, SmoothL1Loss, adaptive_robust, create_loss
+from stereopsis.losses import (
+    AdaptiveRobustLoss,
+    PlanesLoss,
+    SequenceLoss,
+    SmoothL1Loss,
+    adaptive_robust,
+    create_loss,
+    distribution_of_truth,
+)
 from stereopsis.structures import IterativeOutput, StereoPair, StereoSample, VolumeOutput
 
 
@@ -129,3 +137,32 @@ def test_losses_are_made_by_name_from_plain_values() -> None:
         create_loss("l1")
     with pytest.raises(ValueError, match="did you mean gamma"):
         create_loss("sequence", gama=0.8)
+
+
+def test_the_truth_of_a_cell_is_spread_over_the_nearest_levels_of_its_valid_pixels() -> None:
+    truth = torch.tensor([[[0.0, 12.0, 99.0, 8.0], [4.0, 0.0, 8.0, 8.0]]])
+    mask = torch.tensor([[[True, True, True, False], [True, False, True, False]]])
+    shares = distribution_of_truth(truth, mask, torch.arange(3) * 8.0, torch.Size([1, 3, 1, 2]))
+    first = torch.tensor([1 + 0 + 0.5, 0.5 + 0.5, 0.5]) / 3
+    second = torch.tensor([0.0, 1.0, 1.0]) / 2
+    torch.testing.assert_close(shares[0, :, 0].T, torch.stack([first, second]))
+    nothing = distribution_of_truth(truth, mask & False, torch.arange(3) * 8.0, torch.Size([1, 3, 1, 2]))
+    assert float(nothing.abs().max()) == 0
+
+
+def test_the_planes_loss_adds_what_the_volume_and_the_confidence_miss() -> None:
+    sample, (stage, final) = _sample(), _predictions(2)
+    levels = torch.arange(6) * 8.0
+    probabilities = torch.full((2, 6, 2, 3), 1 / 6)
+    output = VolumeOutput(
+        disparity=final,
+        confidence=torch.full((2, 4, 6), 0.25),
+        probabilities=probabilities,
+        levels=levels,
+        stages=(stage,),
+    )
+    plain = SmoothL1Loss(weights=(0.5, 1.0))(output, sample)
+    loss = PlanesLoss(weights=(0.5, 1.0), cross_entropy=2.0, confidence=3.0, threshold=5.0)(output, sample)
+    right = _mean(sample, final, lambda e: float(abs(e) < 5), math.inf)
+    certainty = -(right * math.log(0.25) + (1 - right) * math.log(0.75))
+    assert float((loss - plain).detach()) == pytest.approx(2 * math.log(6) + 3 * certainty, rel=1e-5)

@@ -253,6 +253,71 @@ class MixtureLoss(Range):
         return counted.mean() if counted.numel() else output.disparity.sum() * 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlanesLoss(Range):
+    """For `fast`: where the volume puts its mass, the disparities that follow, and the confidence.
+
+    The sum of smooth L1 of the stages and the final disparity (`weights`, `beta`, as in `SmoothL1Loss`);
+    `cross_entropy` times that of the probabilities against the truth of every cell (each valid pixel
+    splits its mass between the two nearest levels, so that a cell at an edge has two peaks; truth beyond
+    the last level counts as the last); `confidence` times the binary cross-entropy of the confidence
+    against whether the error is below `threshold` pixels.
+    """
+
+    weights: tuple[float, ...] = (0.3, 0.5, 1.0)
+    beta: float = 1.0
+    cross_entropy: float = 1.0
+    confidence: float = 0.2
+    threshold: float = 1.0
+
+    def __call__(self, output: VolumeOutput, sample: StereoSample) -> Float[Tensor, ""]:
+        if output.confidence is None or output.probabilities is None or output.levels is None:
+            raise ValueError("the planes loss needs a network that gives probabilities and confidence")
+        mask = self.mask(sample)
+        disparities = SmoothL1Loss(
+            weights=self.weights,
+            beta=self.beta,
+            min_disparity=self.min_disparity,
+            max_disparity=self.max_disparity,
+        )
+        target = distribution_of_truth(sample.disparity, mask, output.levels, output.probabilities.shape)
+        surprise = -(target * output.probabilities.float().clamp(min=1e-6).log()).sum(1)
+        shares = _masked_mean(surprise, target.sum(1) > 0)
+        right = ((output.disparity.detach() - sample.disparity).abs() < self.threshold).float()
+        certain = F.binary_cross_entropy(output.confidence.clamp(1e-6, 1 - 1e-6), right, reduction="none")
+        return (
+            disparities(output, sample)
+            + self.cross_entropy * shares
+            + self.confidence * _masked_mean(certain, mask)
+        )
+
+
+def distribution_of_truth(
+    truth: Float[Tensor, "b h w"], mask: Mask, levels: Float[Tensor, " d"], shape: torch.Size
+) -> Float[Tensor, "b d hc wc"]:
+    """The share of each evenly spaced level in every cell's valid pixels; 0 in cells without any.
+
+    shape: of the result; truth's size must be a whole multiple of it.
+    """
+    batch, count, rows, columns = shape
+    step = levels[1] - levels[0]
+    position = ((torch.where(mask, truth, 0.0) - levels[0]) / step).clamp(0, count - 1)
+    below = position.floor().clamp(max=count - 2)
+    share = position - below
+    height, width = truth.shape[-2:]
+    row = torch.arange(height, device=truth.device) // (height // rows)
+    column = torch.arange(width, device=truth.device) // (width // columns)
+    picture = torch.arange(batch, device=truth.device)[:, None, None]
+    cell = (picture * count * rows + row[:, None]) * columns + column
+    index = cell + below.long() * (rows * columns)
+    mass = torch.zeros(batch * count * rows * columns, device=truth.device)
+    known = mask.to(mass.dtype)
+    mass.scatter_add_(0, index.flatten(), ((1 - share) * known).flatten())
+    mass.scatter_add_(0, (index + rows * columns).flatten(), (share * known).flatten())
+    mass = mass.reshape(shape)
+    return mass / mass.sum(1, keepdim=True).clamp(min=1e-6)
+
+
 def adaptive_robust(error: Float[Tensor, "*b"], *, alpha: float, scale: float) -> Float[Tensor, "*b"]:
     """`|a-2|/a * (((x/c)^2 / |a-2| + 1)^(a/2) - 1)` for finite alpha a other than 0 and 2, scale c."""
     distance = abs(alpha - 2)
@@ -265,6 +330,7 @@ LOSSES: dict[str, Callable[..., Any]] = {
     "matching": MatchingLoss,
     "adaptive_robust": AdaptiveRobustLoss,
     "mixture": MixtureLoss,
+    "planes": PlanesLoss,
 }
 
 

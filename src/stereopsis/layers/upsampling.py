@@ -1,28 +1,32 @@
 """Learnt upsampling: every fine value is a weighted mean of its coarse cell's 3x3 neighbourhood.
 
 Neighbours are row-major; outside the image they are zero, which draws values at the border towards
-zero: published networks were trained so, and it is kept.
+zero: published networks were trained so, and it is kept. Where `border` is "replicate" they repeat it.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+Border = Literal["zero", "replicate"]
 
-def neighbourhood(field: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 9 h w"]:
-    """The 3x3 neighbours of every cell, row-major, zero outside."""
+
+def neighbourhood(field: Float[Tensor, "b c h w"], border: Border = "zero") -> Float[Tensor, "b c 9 h w"]:
+    """The 3x3 neighbours of every cell, row-major."""
     height, width = field.shape[-2:]
-    padded = F.pad(field, (1, 1, 1, 1))
+    padded = F.pad(field, (1, 1, 1, 1), mode="constant" if border == "zero" else "replicate")
     return torch.stack(
         [padded[..., y : y + height, x : x + width] for y in range(3) for x in range(3)], dim=2
     )
 
 
 def convex_upsample(
-    field: Float[Tensor, "b c h w"], logits: Float[Tensor, "b m h w"], factor: int
+    field: Float[Tensor, "b c h w"], logits: Float[Tensor, "b m h w"], factor: int, *, border: Border = "zero"
 ) -> Float[Tensor, "b c hf wf"]:
     """RAFT's convex upsampling (Teed and Deng, ECCV 2020): `factor` times the size, float32.
 
@@ -31,7 +35,7 @@ def convex_upsample(
     """
     batch, _, height, width = field.shape
     weights = logits.float().reshape(batch, 1, 9, factor**2, height, width).softmax(dim=2)
-    fine = (weights * neighbourhood(field.float()).unsqueeze(3)).sum(dim=2)
+    fine = (weights * neighbourhood(field.float(), border).unsqueeze(3)).sum(dim=2)
     return F.pixel_shuffle(fine.flatten(1, 2), factor)
 
 

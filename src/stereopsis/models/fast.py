@@ -1,10 +1,11 @@
 """`fast`: our own network, built for two CPU cores from the first line.
 
 No paper: a light shared encoder, a normalised correlation volume at 1/8 of the image, 2-D aggregation
-that treats disparities as channels and is guided by the left image, one residual stage at 1/4 on a
-local volume around the coarse disparity, and learnt convex upsampling; confidence comes from the same
-pass. Only operators that ONNX Runtime and OpenVINO run fast: plain convolutions, one batched product,
-one horizontal gather. Code and weights: Apache-2.0, trained on nothing but our own rendered pairs.
+that treats disparities as channels and is guided by the left image, regression around the likeliest
+plane, one residual stage at 1/4 on a local volume around it, and learnt convex upsampling before and
+after; confidence comes from the same pass. Only operators that ONNX Runtime and OpenVINO run fast:
+plain convolutions, one batched product, one horizontal gather. Code and weights: Apache-2.0, trained on
+nothing but our own rendered pairs.
 
 The aggregation has a fixed number of planes, 192 pixels' worth at 1/8. A smaller `max_disparity` masks
 the farther planes; a larger one runs the coarse stage on the pair reduced 2, 3 or 4 times, and the
@@ -22,7 +23,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stereopsis.layers.regression import expected_disparity
 from stereopsis.layers.upsampling import convex_upsample
 from stereopsis.models.base import Padding, StateDict, StereoModel
 from stereopsis.models.registry import Card, register
@@ -38,7 +38,7 @@ _REACH = 4
 class FastConfig:
     width: int = 32
     """Channels at 1/4 of the image; 2x at 1/8, 3x at 1/16, 4x at 1/32."""
-    groups: int = 2
+    groups: int = 4
     """Correlations a plane."""
     depth: int = 2
     """Residual blocks at each scale of the aggregation."""
@@ -69,13 +69,13 @@ _CARD = Card(
     {
         "fast": FastConfig(),
         "fast-tiny": FastConfig(width=24, depth=1),
-        "fast-large": FastConfig(width=48, groups=4, depth=3),
+        "fast-large": FastConfig(width=48, groups=8, depth=3),
     },
     card=_CARD,
     tiny={"width": 8, "depth": 1},
 )
 class Fast(StereoModel[FastConfig, VolumeOutput]):
-    """stages: the coarse disparity, and the disparity at 1/4 before upsampling, both in image pixels."""
+    """stages: the disparity at 1/4 before and after the residual, both in image pixels."""
 
     def __init__(self, config: FastConfig) -> None:
         super().__init__(config)
@@ -101,16 +101,16 @@ class Fast(StereoModel[FastConfig, VolumeOutput]):
             _, small_eighth, small_sixteenth = self.encoder(reduced)
             coarse, probabilities, hidden = self._match(small_eighth, small_sixteenth)
             size = (eighth.shape[-2], eighth.shape[-1])
-            coarse = F.interpolate(coarse[:, None], size, mode="bilinear")[:, 0] * self.config.reduction
+            coarse = F.interpolate(coarse[:, None], size, mode="nearest")[:, 0] * self.config.reduction
             hidden = F.interpolate(hidden, size, mode="bilinear")
-        disparity, certainty, at_quarter = self.refinement(quarter, coarse, hidden)
+        disparity, certainty, initial, at_quarter = self.refinement(quarter, coarse, hidden)
         levels = torch.arange(PLANES, device=left.device) * (8.0 * self.config.reduction)
         return VolumeOutput(
             disparity=disparity,
             confidence=certainty,
             probabilities=probabilities,
             levels=levels,
-            stages=(coarse, at_quarter),
+            stages=(initial, at_quarter),
         )
 
     def _match(
@@ -125,8 +125,7 @@ class Fast(StereoModel[FastConfig, VolumeOutput]):
             beyond = torch.arange(PLANES, device=logits.device)[:, None, None] >= planes
             logits = logits.masked_fill(beyond, -1e4)
         probabilities = logits.float().softmax(1)
-        levels = torch.arange(PLANES, device=logits.device) * 8.0
-        return expected_disparity(probabilities, levels), probabilities, hidden
+        return around_the_likeliest(probabilities) * 8.0, probabilities, hidden
 
     @classmethod
     def recognise(cls, state: Mapping[str, Tensor]) -> FastConfig | None:  # noqa: ARG003
@@ -202,6 +201,17 @@ def correlation_planes(
     return band.permute(0, 1, 4, 2, 3).reshape(b, groups * planes, h, w)
 
 
+def around_the_likeliest(probabilities: Float[Tensor, "b d h w"]) -> Float[Tensor, "b h w"]:
+    """The mean plane over the likeliest one and its two neighbours.
+
+    Where foreground and background are both likely, the mean over all planes would lie between them.
+    """
+    planes = torch.arange(probabilities.shape[1], device=probabilities.device)[:, None, None]
+    near = (planes - probabilities.argmax(1, keepdim=True)).abs() <= 1
+    kept = torch.where(near, probabilities, 0.0)
+    return (kept * planes).sum(1) / kept.sum(1)
+
+
 class Aggregation(nn.Module):
     """A U-net over the planes at 1/8, 1/16 and 1/32, guided by the left image's features."""
 
@@ -238,12 +248,14 @@ class Aggregation(nn.Module):
 class Refinement(nn.Module):
     """From coarse disparity at 1/8 to disparity and confidence of every pixel.
 
-    At 1/4 the right features are fetched by the coarse disparity once and compared at shifts around it;
-    convolutions over these costs, the left features and the disparity give the residual.
+    The coarse disparity is upsampled to 1/4 convexly, which keeps its steps; there the right features
+    are fetched by it once and compared at shifts around it; convolutions over these costs, the left
+    features and the disparity give the residual.
     """
 
     def __init__(self, c: int) -> None:
         super().__init__()
+        self.coarse_weights = nn.Conv2d(2 * c, 9 * 4, 1)
         self.spread = conv(2 * c, c, 1)
         self.describe = nn.Conv2d(c, c, 1)
         self.enter = conv(2 * c + 2 * _REACH + 2, c)
@@ -257,18 +269,23 @@ class Refinement(nn.Module):
         quarter: Float[Tensor, "two c h w"],
         coarse: Float[Tensor, "b hc wc"],
         hidden: Float[Tensor, "b f hc wc"],
-    ) -> tuple[Float[Tensor, "b hi wi"], Float[Tensor, "b hi wi"], Float[Tensor, "b h w"]]:
-        """Disparity and confidence of the image, and the disparity at 1/4, all in image pixels."""
+    ) -> tuple[
+        Float[Tensor, "b hi wi"], Float[Tensor, "b hi wi"], Float[Tensor, "b h w"], Float[Tensor, "b h w"]
+    ]:
+        """Disparity and confidence of the image; the disparity at 1/4 before and after the residual.
+
+        All in image pixels.
+        """
         left, right = self.describe(quarter).chunk(2)
-        initial = F.interpolate(coarse[:, None], scale_factor=2.0, mode="bilinear") / 4
+        initial = convex_upsample(coarse[:, None], self.coarse_weights(hidden), 2, border="replicate") / 4
         costs = self._local_costs(left, right, initial[:, 0])
         context = F.interpolate(self.spread(hidden), scale_factor=2.0, mode="nearest")
         features = torch.cat([costs, initial / 16, quarter.chunk(2)[0], context], 1)
         features = self.body(self.enter(features))
         disparity = F.relu(initial + self.residual(features).float()) * 4
-        full = convex_upsample(disparity, self.weights(features), 4)[:, 0]
-        certainty = F.interpolate(self.certainty(features), scale_factor=4.0, mode="bilinear")
-        return full, certainty[:, 0].float().sigmoid(), disparity[:, 0]
+        full = convex_upsample(disparity, self.weights(features), 4, border="replicate")[:, 0]
+        certainty = F.interpolate(self.certainty(features).float(), scale_factor=4.0, mode="bilinear")
+        return full, certainty[:, 0].sigmoid(), initial[:, 0] * 4, disparity[:, 0]
 
     def _local_costs(
         self,

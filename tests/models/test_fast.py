@@ -1,0 +1,63 @@
+"""`fast`: its correlation against a loop, its regression at edges, its range, its gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from stereopsis.models.fast import around_the_likeliest, correlation_planes
+from stereopsis.models.registry import create
+from stereopsis.prediction.network import NetworkPredictor
+from stereopsis.structures import StereoPair
+
+
+def test_correlation_planes_are_cosines_of_feature_groups_at_every_shift() -> None:
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(2, 8, 3, 7, generator=generator) for _ in range(2))
+    found = correlation_planes(left, right, 5, groups=2).reshape(2, 2, 5, 3, 7)
+    for shift in range(5):
+        for x in range(7):
+            for group in range(2):
+                channels = slice(4 * group, 4 * group + 4)
+                if x - shift < 0:
+                    expected = torch.zeros(2, 3)
+                else:
+                    expected = F.cosine_similarity(left[:, channels, :, x], right[:, channels, :, x - shift])
+                # Planes run from the largest shift, where the band begins, to none.
+                torch.testing.assert_close(found[:, group, 4 - shift, :, x], expected)
+
+
+def test_a_cell_that_sees_two_surfaces_takes_the_likelier_one() -> None:
+    probabilities = torch.zeros(1, 24, 1, 1)
+    probabilities[0, 3], probabilities[0, 4], probabilities[0, 20] = 0.4, 0.2, 0.4 - 1e-3
+    assert float(around_the_likeliest(probabilities)) == pytest.approx(3 + 1 / 3)
+
+
+@pytest.mark.parametrize("most", [64, 192, 400])
+def test_no_disparity_of_the_coarse_stage_passes_the_maximum(most: int) -> None:
+    torch.manual_seed(0)
+    model = create("fast", width=8, depth=1, max_disparity=most).eval()
+    with torch.inference_mode():
+        output = model(torch.rand(1, 3, 96, 192), torch.rand(1, 3, 96, 192))
+    assert float(output.stages[0].max()) <= most
+
+
+def test_confidence_is_the_networks_own_and_lies_between_0_and_1() -> None:
+    torch.manual_seed(0)
+    predictor = NetworkPredictor(create("fast", width=8, depth=1))
+    pair = StereoPair(torch.rand(3, 50, 70), torch.rand(3, 50, 70))
+    output = predictor(pair)
+    assert output.disparity.shape == (50, 70)
+    assert output.confidence is not None
+    assert 0 <= float(output.confidence.min()) <= float(output.confidence.max()) <= 1
+
+
+def test_every_parameter_learns() -> None:
+    torch.manual_seed(0)
+    model = create("fast", width=8, depth=1).train()
+    output = model(torch.rand(2, 3, 64, 96), torch.rand(2, 3, 64, 96))
+    assert output.confidence is not None
+    total = output.disparity.mean() + output.confidence.mean() + sum(stage.mean() for stage in output.stages)
+    (total + output.probabilities.square().mean()).backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
