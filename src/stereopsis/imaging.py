@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -45,7 +46,8 @@ def adjust_contrast(image: Image, factor: float, *, pivot: float = 0.5) -> Image
 
 def luminance(image: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 1 h w"]:
     """Rec. 601 luma of RGB."""
-    return (image * image.new_tensor(LUMA)[:, None, None]).sum(-3, keepdim=True)
+    red, green, blue = LUMA
+    return red * image[..., 0:1, :, :] + green * image[..., 1:2, :, :] + blue * image[..., 2:3, :, :]
 
 
 def adjust_saturation(image: Float[Tensor, "*b 3 h w"], factor: float) -> Image:
@@ -85,39 +87,42 @@ def vignette(image: Image, strength: float) -> Image:
 def blur(image: Image, sigma: float) -> Image:
     """A Gaussian of `sigma` pixels; borders are repeated."""
     radius = max(1, math.ceil(3 * sigma))
-    offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     kernel = kernel / kernel.sum()
-    return _convolve(_convolve(image, kernel[None, :]), kernel[:, None])
+    return _filtered(image, lambda plane: cv2.sepFilter2D(plane, -1, kernel, kernel, borderType=_REPEATED))
 
 
 def defocus(image: Image, radius: float) -> Image:
     """A disc of `radius` pixels with a soft rim: the image of a point out of focus."""
     reach = math.ceil(radius)
-    offsets = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
-    distance = torch.sqrt(offsets[:, None] ** 2 + offsets**2)
-    kernel = (radius + 0.5 - distance).clamp(0, 1)
-    return _convolve(image, kernel / kernel.sum())
+    offsets = np.arange(-reach, reach + 1)
+    distance = np.hypot(offsets[:, None], offsets)
+    return _convolve(image, (radius + 0.5 - distance).clip(0, 1))
 
 
 def motion_blur(image: Image, length: float, angle: float) -> Image:
     """A streak of `length` pixels at `angle` radians: the camera moved while the shutter was open."""
     reach = max(1, math.ceil(length / 2))
-    offsets = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
+    offsets = np.arange(-reach, reach + 1)
     along = offsets * math.cos(angle) + offsets[:, None] * math.sin(angle)
     across = -offsets * math.sin(angle) + offsets[:, None] * math.cos(angle)
-    kernel = (1 - across.abs()).clamp(min=0) * (length / 2 + 0.5 - along.abs()).clamp(0, 1)
-    return _convolve(image, kernel / kernel.sum())
+    return _convolve(image, (1 - abs(across)).clip(min=0) * (length / 2 + 0.5 - abs(along)).clip(0, 1))
 
 
-def _convolve(image: Image, kernel: Float[Tensor, "kh kw"]) -> Image:
-    """The same kernel on every channel, borders repeated."""
-    *batch, height, width = image.shape
-    kh, kw = kernel.shape
-    planes = image.reshape(1, -1, height, width)
-    planes = F.pad(planes, (kw // 2, kw // 2, kh // 2, kh // 2), mode="replicate")
-    weight = kernel.expand(planes.shape[1], 1, kh, kw)
-    return F.conv2d(planes, weight, groups=planes.shape[1]).reshape(*batch, height, width)
+_REPEATED = cv2.BORDER_REPLICATE
+
+
+def _convolve(image: Image, kernel: np.ndarray) -> Image:
+    """The same kernel, of odd sides and scaled to a sum of 1, on every channel; borders repeated."""
+    kernel = kernel / kernel.sum()
+    return _filtered(image, lambda plane: cv2.filter2D(plane, -1, kernel, borderType=_REPEATED))
+
+
+def _filtered(image: Image, filter_plane: Callable[[np.ndarray], np.ndarray]) -> Image:
+    """Every channel through OpenCV, whose small filters take a tenth of a grouped convolution's time."""
+    planes = image.detach().reshape(-1, *image.shape[-2:]).float().cpu().numpy()
+    filtered = np.stack([filter_plane(plane) for plane in planes])
+    return torch.from_numpy(filtered).reshape(image.shape).to(image)
 
 
 def add_noise(image: Image, *, shot: float, read: float, generator: torch.Generator) -> Image:

@@ -91,8 +91,7 @@ def swap_channels(image: np.ndarray) -> np.ndarray:
     """BGR(A) to RGB(A) and back; gray as it is."""
     if image.ndim == 2:
         return image
-    order = (2, 1, 0, 3)[: image.shape[2]]
-    return np.ascontiguousarray(image[:, :, order])
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
 
 
 def _read_stored(path: str | Path) -> tuple[np.ndarray, Header]:
