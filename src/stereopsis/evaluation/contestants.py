@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import stereopsis
 from stereopsis.evaluation.protocols import Protocol
 from stereopsis.evaluation.run import ByScene
 from stereopsis.io.disparity import read_disparity
@@ -20,6 +18,7 @@ from stereopsis.io.files import existing_file, existing_folder
 from stereopsis.io.weights import read_weights
 from stereopsis.prediction.classical import RecordedSGBM
 from stereopsis.prediction.loading import load
+from stereopsis.prediction.provenance import file_digest, weights_file
 from stereopsis.structures import Predictor, StereoOutput, StereoPair
 
 _SUFFIXES = (".pfm", ".npy", ".npz", ".exr", ".png")
@@ -96,8 +95,8 @@ def contestant(
     settings = [f"{key}={value}" for key, value in sorted(options.items())]
     name = " ".join([spec, *([str(weights)] if weights else []), *settings])
     predictor = load(spec, weights=weights, **options)
-    path = _weights_file(spec, weights)
-    return Contestant(name, predictor, _trained_on(path), _digest(path))
+    path = weights_file(spec, weights)
+    return Contestant(name, predictor, _trained_on(path), "" if path is None else file_digest(path))
 
 
 def leaks(trained_on: Sequence[str], protocol: Protocol) -> list[str]:
@@ -126,13 +125,6 @@ def _overlap(first: str, second: str) -> bool:
     return first == second or first == second.partition("/")[0] or first.partition("/")[0] == second
 
 
-def _weights_file(spec: str, weights: Path | None) -> Path | None:
-    """The file whose tensors are measured: the one given, or the one that comes with the package."""
-    shipped = Path(stereopsis.__file__).parent / "weights" / f"{spec}.safetensors"
-    candidates = [weights] if weights is not None else [shipped, Path(spec)]
-    return next((path for path in candidates if path.is_file()), None)
-
-
 def _trained_on(path: Path | None) -> tuple[str, ...]:
     if path is None or path.suffix != ".safetensors":
         return ()
@@ -141,13 +133,6 @@ def _trained_on(path: Path | None) -> tuple[str, ...]:
     if not isinstance(splits, list | tuple):
         raise ValueError(f"{path}: its header's training splits are no list")
     return tuple(str(split) for split in splits)
-
-
-def _digest(path: Path | None) -> str:
-    if path is None:
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _record() -> Path:
