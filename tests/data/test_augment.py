@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stereopsis import geometry
-from stereopsis.data.augment import Augmentation, augment, mirror, random_crop, turn_over, zoom
+from stereopsis.data.augment import Augmentation, augment, mirror, turn_over, zoom
 from stereopsis.structures import Calibration, SceneInfo, StereoPair, StereoSample
 
 
@@ -69,22 +69,56 @@ def test_mirroring_without_the_right_truth_is_refused() -> None:
 def test_turned_over_pairs_and_crops_keep_their_truth() -> None:
     rng = np.random.default_rng(0)
     assert _photometric_error(turn_over(_plane())) < 1e-3
-    cropped = random_crop(_plane(), (30, 80), rng=rng)
+    cropped = augment(_plane(), Augmentation(), crop=(30, 80), rng=rng)
     assert cropped.pair.size == (30, 80)
     assert _photometric_error(cropped) < 1e-3
 
 
-def test_vertical_jitter_moves_the_right_image_alone() -> None:
-    sample = _plane()
-    jittered = random_crop(sample, (40, 120), vertical_jitter=2, rng=np.random.default_rng(5))
-    top = int((sample.pair.left[0, :, 0][None] == jittered.pair.left[0, 0, 0]).nonzero()[0, 1])
-    assert torch.equal(jittered.pair.left, sample.pair.left[:, top : top + 40])
-    assert torch.equal(jittered.pair.right, sample.pair.right[:, top + 2 : top + 42])
+@pytest.mark.parametrize("seed", range(6))
+def test_vertical_jitter_moves_the_right_image_alone(seed: int) -> None:
+    sample, settings = _plane(), Augmentation(vertical_jitter=2)
+    jittered = augment(sample, settings, crop=(40, 120), rng=np.random.default_rng(seed))
+    tops = [
+        _first_row(jittered.pair.left, sample.pair.left),
+        _first_row(jittered.pair.right, sample.pair.right),
+    ]
+    assert abs(tops[1] - tops[0]) <= 2
+    assert torch.equal(jittered.pair.left, sample.pair.left[:, tops[0] : tops[0] + 40])
+    assert torch.equal(jittered.pair.right, sample.pair.right[:, tops[1] : tops[1] + 40])
+
+
+def test_vertical_jitter_goes_both_ways_where_there_is_room() -> None:
+    found = set()
+    for seed in range(40):
+        jittered = augment(
+            _plane(), Augmentation(vertical_jitter=2), crop=(40, 120), rng=np.random.default_rng(seed)
+        )
+        rows = [_first_row(getattr(jittered.pair, n), getattr(_plane().pair, n)) for n in ("left", "right")]
+        found.add(rows[1] - rows[0])
+    assert found == {-2, -1, 0, 1, 2}
+
+
+def _first_row(crop: torch.Tensor, image: torch.Tensor) -> int:
+    """The row of the image with which the crop begins."""
+    return int((image[0] == crop[0, 0]).all(-1).nonzero()[0])
+
+
+def test_zoomed_crops_stay_stereo_pairs_with_true_disparity() -> None:
+    settings = Augmentation(scale=[-0.3, 0.5], stretch=0.2)
+    for seed in range(8):
+        seen = augment(_plane(), settings, crop=(48, 96), rng=np.random.default_rng(seed))
+        assert seen.pair.size == (48, 96)
+        assert _photometric_error(seen) < 6e-3
+        before, after = _plane().info[0].calibration, seen.info[0].calibration
+        assert before is not None
+        assert after is not None
+        depth = float(before.depth(torch.tensor(6.0)))
+        assert float(after.depth(seen.disparity).mean()) == pytest.approx(depth, rel=1e-5)
 
 
 def test_crops_larger_than_the_image_are_refused() -> None:
     with pytest.raises(ValueError, match="does not fit"):
-        random_crop(_plane(), (61, 120), rng=np.random.default_rng(0))
+        augment(_plane(), Augmentation(), crop=(61, 120), rng=np.random.default_rng(0))
 
 
 def test_settings_that_are_off_change_nothing() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -59,16 +60,80 @@ def augment(
     crop: tuple[int, int] | None,
     rng: np.random.Generator,
 ) -> StereoSample:
-    """The sample as training sees it: colours, then erased patches, then zoom and crop, then flips."""
-    sample = dataclasses.replace(sample, pair=_erase(_colour(sample.pair, settings, rng), settings, rng))
-    sample = zoom(sample, *_draw_zoom(sample, settings, crop, rng))
+    """The sample as training sees it: colours, then erased patches, then zoom and crop, then flips.
+
+    What the crop leaves out is cut away first: colours and zoom work on the window that it shows.
+    """
+    factors = _draw_zoom(sample, settings, crop, rng)
     jitter = int(rng.integers(-settings.vertical_jitter, settings.vertical_jitter + 1))
-    sample = random_crop(sample, crop or sample.pair.size, vertical_jitter=jitter, rng=rng)
+    window, shown = _draw_window(sample.pair.size, factors, crop, jitter, rng)
+    seen = cut(sample, window)
+    pair = _erase(_colour(seen.pair, settings, rng), settings, sample.pair.size, window, rng)
+    seen = zoom(dataclasses.replace(seen, pair=pair), shown[1] / window.width, shown[0] / window.height)
+    if crop is not None:
+        seen = _staggered(seen, crop[0], jitter)
     if rng.random() < settings.flip:
-        sample = mirror(sample)
+        seen = mirror(seen)
     if rng.random() < settings.vertical_flip:
-        sample = turn_over(sample)
-    return sample
+        seen = turn_over(seen)
+    return seen
+
+
+class Window(NamedTuple):
+    """Rows and columns of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def _draw_window(
+    size: tuple[int, int],
+    factors: tuple[float, float],
+    crop: tuple[int, int] | None,
+    jitter: int,
+    rng: np.random.Generator,
+) -> tuple[Window, tuple[int, int]]:
+    """What the crop shows, and the (height, width) that it is zoomed to.
+
+    It is as many rows taller than the crop as the right image's is shifted, where these are there.
+    factors: zoom of width and height. Raises ValueError where the zoomed image is smaller than the crop.
+    """
+    zoomed = max(1, round(size[0] * factors[1])), max(1, round(size[1] * factors[0]))
+    if crop is None:
+        return Window(0, 0, *size), zoomed
+    if zoomed[0] < crop[0] or zoomed[1] < crop[1]:
+        raise ValueError(
+            f"a crop of {crop[1]}x{crop[0]} does not fit into an image of {zoomed[1]}x{zoomed[0]}: "
+            f"choose a smaller data.crop"
+        )
+    shown = min(crop[0] + abs(jitter), zoomed[0]), crop[1]
+    height = min(size[0], max(1, round(shown[0] / factors[1])))
+    width = min(size[1], max(1, round(shown[1] / factors[0])))
+    top = int(rng.integers(0, size[0] - height + 1))
+    left = int(rng.integers(0, size[1] - width + 1))
+    return Window(top, left, height, width), shown
+
+
+def cut(sample: StereoSample, window: Window) -> StereoSample:
+    """Rows and columns of both images, of the truth and of the calibration."""
+    rows = slice(window.top, window.top + window.height)
+    columns = slice(window.left, window.left + window.width)
+    info = tuple(
+        dataclasses.replace(i, calibration=i.calibration and i.calibration.cropped(*window))
+        for i in sample.info
+    )
+    return dataclasses.replace(sample.map(lambda x: x[..., rows, columns].contiguous()), info=info)
+
+
+def _staggered(sample: StereoSample, height: int, jitter: int) -> StereoSample:
+    """`height` rows of a sample with up to |jitter| to spare, the right image's `jitter` lower."""
+    spare, width = sample.pair.size[0] - height, sample.pair.size[1]
+    left, right = (0, spare) if jitter >= 0 else (spare, 0)
+    lower = sample.pair.right[..., right : right + height, :].contiguous()
+    chosen = cut(sample, Window(left, 0, height, width))
+    return dataclasses.replace(chosen, pair=StereoPair(chosen.pair.left, lower))
 
 
 def zoom(sample: StereoSample, horizontal: float, vertical: float) -> StereoSample:
@@ -111,34 +176,6 @@ def _resize_disparity(disparity: Float[Tensor, "h w"], size: tuple[int, int]) ->
     nearest = F.interpolate(finite, size, mode="nearest-exact")
     smooth = F.interpolate(finite, size, mode="bilinear", align_corners=False)
     return torch.where((smooth - nearest).abs() < 0.5, smooth, nearest)[0, 0]
-
-
-def random_crop(
-    sample: StereoSample, size: tuple[int, int], *, vertical_jitter: int = 0, rng: np.random.Generator
-) -> StereoSample:
-    """A window of that (height, width); the right image's is `vertical_jitter` rows lower, where it fits.
-
-    Raises ValueError where the images are smaller.
-    """
-    height, width = sample.pair.size
-    if height < size[0] or width < size[1]:
-        raise ValueError(
-            f"a crop of {size[1]}x{size[0]} does not fit into an image of {width}x{height}: "
-            f"choose a smaller data.crop"
-        )
-    top = int(rng.integers(0, height - size[0] + 1))
-    left = int(rng.integers(0, width - size[1] + 1))
-    right_top = min(max(top + vertical_jitter, 0), height - size[0])
-
-    def window(x: Tensor, first: int) -> Tensor:
-        return x[..., first : first + size[0], left : left + size[1]].contiguous()
-
-    pair = StereoPair(window(sample.pair.left, top), window(sample.pair.right, right_top))
-    info = tuple(
-        dataclasses.replace(i, calibration=i.calibration and i.calibration.cropped(top, left, *size))
-        for i in sample.info
-    )
-    return dataclasses.replace(sample.map(lambda x: window(x, top)), pair=pair, info=info)
 
 
 def mirror(sample: StereoSample) -> StereoSample:
@@ -222,15 +259,23 @@ def _jitter(
     return imaging.apply_gamma(image, gamma) if gamma != 1 else image
 
 
-def _erase(pair: StereoPair, settings: Augmentation, rng: np.random.Generator) -> StereoPair:
-    """One or two rectangles of the right image in its mean colour: what only the left camera sees."""
+def _erase(
+    pair: StereoPair,
+    settings: Augmentation,
+    size: tuple[int, int],
+    window: Window,
+    rng: np.random.Generator,
+) -> StereoPair:
+    """One or two rectangles of the right image in its mean colour: what only the left camera sees.
+
+    They lie anywhere in the image of `size` of which `pair` is the window.
+    """
     if rng.random() >= settings.erase:
         return pair
     right = pair.right.clone()
     colour = right.mean((-2, -1), keepdim=True)
-    height, width = pair.size
     for _ in range(int(rng.integers(1, 3))):
-        top, left = int(rng.integers(height)), int(rng.integers(width))
+        top, left = int(rng.integers(size[0])) - window.top, int(rng.integers(size[1])) - window.left
         rows, columns = (int(side) for side in rng.integers(*settings.erase_size, size=2))
-        right[:, top : top + rows, left : left + columns] = colour
+        right[:, max(0, top) : max(0, top + rows), max(0, left) : max(0, left + columns)] = colour
     return StereoPair(pair.left, right)
