@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from stereopsis.losses import (
@@ -151,7 +152,8 @@ def test_the_truth_of_a_cell_is_spread_over_the_nearest_levels_of_its_valid_pixe
 
 
 def test_the_planes_loss_adds_what_the_volume_and_the_confidence_miss() -> None:
-    sample, (stage, final) = _sample(), _predictions(2)
+    sample, final = _sample(), _predictions(1)[0]
+    stage = (torch.rand(2, 2, 3, generator=torch.Generator().manual_seed(2)) * 40).requires_grad_()
     levels = torch.arange(6) * 8.0
     probabilities = torch.full((2, 6, 2, 3), 1 / 6)
     output = VolumeOutput(
@@ -161,8 +163,12 @@ def test_the_planes_loss_adds_what_the_volume_and_the_confidence_miss() -> None:
         levels=levels,
         stages=(stage,),
     )
-    plain = SmoothL1Loss(weights=(0.5, 1.0))(output, sample)
-    loss = PlanesLoss(weights=(0.5, 1.0), cross_entropy=2.0, confidence=3.0, threshold=5.0)(output, sample)
+    grown = F.interpolate(stage[:, None], (4, 6), mode="bilinear")[:, 0]
+    plain = 0.0
+    for weight, prediction in ((0.5, grown), (1.0, final)):
+        plain += weight * _mean(sample, prediction, lambda e: math.sqrt(e**2 / 4 + 1) - 1, math.inf)
+    loss = PlanesLoss(weights=(0.5, 1.0), scale=2.0, cross_entropy=2.0, confidence=3.0, threshold=5.0)
     right = _mean(sample, final, lambda e: float(abs(e) < 5), math.inf)
     certainty = -(right * math.log(0.25) + (1 - right) * math.log(0.75))
-    assert float((loss - plain).detach()) == pytest.approx(2 * math.log(6) + 3 * certainty, rel=1e-5)
+    expected = plain + 2 * math.log(6) + 3 * certainty
+    assert float(loss(output, sample).detach()) == pytest.approx(expected, rel=1e-5)

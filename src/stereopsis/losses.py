@@ -257,15 +257,16 @@ class MixtureLoss(Range):
 class PlanesLoss(Range):
     """For `fast`: where the volume puts its mass, the disparities that follow, and the confidence.
 
-    The sum of smooth L1 of the stages and the final disparity (`weights`, `beta`, as in `SmoothL1Loss`);
-    `cross_entropy` times that of the probabilities against the truth of every cell (each valid pixel
-    splits its mass between the two nearest levels, so that a cell at an edge has two peaks; truth beyond
-    the last level counts as the last); `confidence` times the binary cross-entropy of the confidence
-    against whether the error is below `threshold` pixels.
+    The sum of the adaptive robust loss (`alpha`, `scale`) of the stages and the final disparity, the last
+    of them by `weights` as in `SmoothL1Loss`; `cross_entropy` times that of the probabilities against the
+    truth of every cell (each valid pixel splits its mass between the two nearest levels, so that a cell
+    at an edge has two peaks; truth beyond the last level counts as the last); `confidence` times the
+    binary cross-entropy of the confidence against whether the error is below `threshold` pixels.
     """
 
     weights: tuple[float, ...] = (0.3, 0.5, 1.0)
-    beta: float = 1.0
+    alpha: float = 1.0
+    scale: float = 1.0
     cross_entropy: float = 1.0
     confidence: float = 0.2
     threshold: float = 1.0
@@ -274,22 +275,18 @@ class PlanesLoss(Range):
         if output.confidence is None or output.probabilities is None or output.levels is None:
             raise ValueError("the planes loss needs a network that gives probabilities and confidence")
         mask = self.mask(sample)
-        disparities = SmoothL1Loss(
-            weights=self.weights,
-            beta=self.beta,
-            min_disparity=self.min_disparity,
-            max_disparity=self.max_disparity,
-        )
+        predictions = [*output.stages, output.disparity][-len(self.weights) :]
+        total = output.disparity.new_zeros(())
+        for weight, prediction in zip(self.weights, predictions, strict=True):
+            error = _grown(prediction, sample, False) - sample.disparity
+            robust = adaptive_robust(error, alpha=self.alpha, scale=self.scale)
+            total = total + weight * _masked_mean(robust, mask)
         target = distribution_of_truth(sample.disparity, mask, output.levels, output.probabilities.shape)
         surprise = -(target * output.probabilities.float().clamp(min=1e-6).log()).sum(1)
         shares = _masked_mean(surprise, target.sum(1) > 0)
         right = ((output.disparity.detach() - sample.disparity).abs() < self.threshold).float()
         certain = F.binary_cross_entropy(output.confidence.clamp(1e-6, 1 - 1e-6), right, reduction="none")
-        return (
-            disparities(output, sample)
-            + self.cross_entropy * shares
-            + self.confidence * _masked_mean(certain, mask)
-        )
+        return total + self.cross_entropy * shares + self.confidence * _masked_mean(certain, mask)
 
 
 def distribution_of_truth(
