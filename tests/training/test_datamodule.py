@@ -1,0 +1,59 @@
+"""What a training reads of its sources: no more than its losses and its augmentation use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stereopsis.io.disparity import write_disparity
+from stereopsis.io.images import write_image
+from stereopsis.training.config import read_settings
+from stereopsis.training.datamodule import Data
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    """One scene with the truth of both views and a mask of occlusion."""
+    folder = tmp_path / "scenes" / "plane"
+    folder.mkdir(parents=True)
+    texture = np.random.default_rng(0).integers(0, 255, (48, 80, 3), dtype=np.uint8)
+    write_image(folder / "left.png", texture[:, :64])
+    write_image(folder / "right.png", texture[:, 4:68])
+    for side in ("left", "right"):
+        write_disparity(folder / f"{side}.npz", np.full((48, 64), 4, np.float32))
+    write_image(folder / "occluded.png", np.full((48, 64), 255, np.uint8))
+    scene = {
+        "left": "left.png",
+        "right": "right.png",
+        "disparity_left": {"file": "left.npz", "encoding": "npz"},
+        "disparity_right": {"file": "right.npz", "encoding": "npz"},
+        "occlusion_mask": {"file": "occluded.png", "visible": [255], "occluded": [128], "unknown": [0]},
+    }
+    (folder / "scene.json").write_text(json.dumps(scene))
+    return folder.parent
+
+
+@pytest.mark.parametrize(
+    ("override", "known"),
+    [("loss=smooth_l1", False), ("loss=adaptive_robust", True), ("data.augment.flip=0.5", True)],
+)
+def test_the_right_views_truth_is_read_where_something_uses_it(
+    scenes: Path, override: str, known: bool
+) -> None:
+    source = f"{{name: scenes, split: truth, root: {scenes}}}"
+    settings = read_settings(
+        [override, f"data.sources=[{source}]", "data.validation=[]", "data.workers=0", "data.crop=[32,48]"]
+    )
+    if not known:
+        (scenes / "plane" / "right.npz").unlink()
+    (scenes / "plane" / "occluded.png").unlink()
+    data = Data(settings, first_step=0, rank=0, processes=1)
+    batch = next(iter(data.train_dataloader()))
+    assert batch.disparity_right is not None
+    assert bool(torch.isfinite(batch.disparity_right).all()) == known
+    assert bool((batch.disparity[batch.valid] == 4).all())
+    assert bool(batch.valid.any())
