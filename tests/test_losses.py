@@ -17,7 +17,6 @@ from stereopsis.losses import (
     SmoothL1Loss,
     adaptive_robust,
     create_loss,
-    distribution_of_truth,
 )
 from stereopsis.structures import IterativeOutput, StereoPair, StereoSample, VolumeOutput
 
@@ -138,17 +137,6 @@ def test_losses_are_made_by_name_from_plain_values() -> None:
         create_loss("l1")
     with pytest.raises(ValueError, match="did you mean gamma"):
         create_loss("sequence", gama=0.8)
-
-
-def test_the_truth_of_a_cell_is_spread_over_the_nearest_levels_of_its_valid_pixels() -> None:
-    truth = torch.tensor([[[0.0, 12.0, 99.0, 8.0], [4.0, 0.0, 8.0, 8.0]]])
-    mask = torch.tensor([[[True, True, True, False], [True, False, True, False]]])
-    shares = distribution_of_truth(truth, mask, torch.arange(3) * 8.0, torch.Size([1, 3, 1, 2]))
-    first = torch.tensor([1 + 0 + 0.5, 0.5 + 0.5, 0.5]) / 3
-    second = torch.tensor([0.0, 1.0, 1.0]) / 2
-    torch.testing.assert_close(shares[0, :, 0].T, torch.stack([first, second]))
-    nothing = distribution_of_truth(truth, mask & False, torch.arange(3) * 8.0, torch.Size([1, 3, 1, 2]))
-    assert float(nothing.abs().max()) == 0
 
 
 def test_the_planes_loss_adds_what_the_volume_and_the_confidence_miss() -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from stereopsis.io.weights import as_tuples
 from stereopsis.layers.mixture import negative_log_likelihood
+from stereopsis.layers.regression import shares_of_levels
 from stereopsis.layers.sampling import sample_points
 from stereopsis.structures import (
     FusedOutput,
@@ -281,38 +282,12 @@ class PlanesLoss(Range):
             error = _grown(prediction, sample, False) - sample.disparity
             robust = adaptive_robust(error, alpha=self.alpha, scale=self.scale)
             total = total + weight * _masked_mean(robust, mask)
-        target = distribution_of_truth(sample.disparity, mask, output.levels, output.probabilities.shape)
+        target = shares_of_levels(sample.disparity, mask, output.levels, output.probabilities.shape)
         surprise = -(target * output.probabilities.float().clamp(min=1e-6).log()).sum(1)
         shares = _masked_mean(surprise, target.sum(1) > 0)
         right = ((output.disparity.detach() - sample.disparity).abs() < self.threshold).float()
         certain = F.binary_cross_entropy(output.confidence.clamp(1e-6, 1 - 1e-6), right, reduction="none")
         return total + self.cross_entropy * shares + self.confidence * _masked_mean(certain, mask)
-
-
-def distribution_of_truth(
-    truth: Float[Tensor, "b h w"], mask: Mask, levels: Float[Tensor, " d"], shape: torch.Size
-) -> Float[Tensor, "b d hc wc"]:
-    """The share of each evenly spaced level in every cell's valid pixels; 0 in cells without any.
-
-    shape: of the result; truth's size must be a whole multiple of it.
-    """
-    batch, count, rows, columns = shape
-    step = levels[1] - levels[0]
-    position = ((torch.where(mask, truth, 0.0) - levels[0]) / step).clamp(0, count - 1)
-    below = position.floor().clamp(max=count - 2)
-    share = position - below
-    height, width = truth.shape[-2:]
-    row = torch.arange(height, device=truth.device) // (height // rows)
-    column = torch.arange(width, device=truth.device) // (width // columns)
-    picture = torch.arange(batch, device=truth.device)[:, None, None]
-    cell = (picture * count * rows + row[:, None]) * columns + column
-    index = cell + below.long() * (rows * columns)
-    mass = torch.zeros(batch * count * rows * columns, device=truth.device)
-    known = mask.to(mass.dtype)
-    mass.scatter_add_(0, index.flatten(), ((1 - share) * known).flatten())
-    mass.scatter_add_(0, (index + rows * columns).flatten(), (share * known).flatten())
-    mass = mass.reshape(shape)
-    return mass / mass.sum(1, keepdim=True).clamp(min=1e-6)
 
 
 def adaptive_robust(error: Float[Tensor, "*b"], *, alpha: float, scale: float) -> Float[Tensor, "*b"]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from stereopsis.layers.regression import (
     entropy,
     expected_disparity,
+    shares_of_levels,
     soft_argmax,
     top_k_regression,
     upsampled_distribution,
@@ -70,3 +71,14 @@ def test_a_slab_is_a_few_rows_of_a_large_distribution():
     assert first.shape == (1, 8, 320, 192)
     torch.testing.assert_close(first, torch.full_like(first, 1 / 192))
     assert 8 + sum(slab.shape[1] for slab in slabs) == 240
+
+
+def test_a_cell_is_spread_over_the_nearest_levels_of_its_valid_pixels() -> None:
+    truth = torch.tensor([[[0.0, 12.0, 99.0, 8.0], [4.0, 0.0, 8.0, 8.0]]])
+    mask = torch.tensor([[[True, True, True, False], [True, False, True, False]]])
+    shares = shares_of_levels(truth, mask, torch.arange(3) * 8.0, torch.Size([1, 3, 1, 2]))
+    first = torch.tensor([1 + 0 + 0.5, 0.5 + 0.5, 0.5]) / 3
+    second = torch.tensor([0.0, 1.0, 1.0]) / 2
+    torch.testing.assert_close(shares[0, :, 0].T, torch.stack([first, second]))
+    nothing = shares_of_levels(truth, mask & False, torch.arange(3) * 8.0, torch.Size([1, 3, 1, 2]))
+    assert float(nothing.abs().max()) == 0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -102,3 +102,33 @@ def _interpolation(coarse: int, fine: int, align_corners: bool, *, like: Tensor)
     """The matrix [coarse fine] of linear interpolation along one axis."""
     identity = torch.eye(coarse, dtype=like.dtype, device=like.device)[None]
     return F.interpolate(identity, fine, mode="linear", align_corners=align_corners)[0]
+
+
+def shares_of_levels(
+    disparity: Float[Tensor, "b h w"],
+    mask: Bool[Tensor, "b h w"],
+    levels: Float[Tensor, " d"],
+    shape: torch.Size,
+) -> Float[Tensor, "b d hc wc"]:
+    """The share of each evenly spaced level in every cell's valid pixels; 0 in cells without any.
+
+    Each pixel of the mask splits its mass between the two nearest levels; disparities beyond the last level
+    count as the last. shape: of the result; the disparity's size must be a whole multiple of it.
+    """
+    batch, count, rows, columns = shape
+    step = levels[1] - levels[0]
+    position = ((torch.where(mask, disparity, 0.0) - levels[0]) / step).clamp(0, count - 1)
+    below = position.floor().clamp(max=count - 2)
+    share = position - below
+    height, width = disparity.shape[-2:]
+    row = torch.arange(height, device=disparity.device) // (height // rows)
+    column = torch.arange(width, device=disparity.device) // (width // columns)
+    picture = torch.arange(batch, device=disparity.device)[:, None, None]
+    cell = (picture * count * rows + row[:, None]) * columns + column
+    index = cell + below.long() * (rows * columns)
+    mass = torch.zeros(batch * count * rows * columns, device=disparity.device)
+    known = mask.to(mass.dtype)
+    mass.scatter_add_(0, index.flatten(), ((1 - share) * known).flatten())
+    mass.scatter_add_(0, (index + rows * columns).flatten(), (share * known).flatten())
+    mass = mass.reshape(shape)
+    return mass / mass.sum(1, keepdim=True).clamp(min=1e-6)

@@ -10,6 +10,9 @@ nothing but our own rendered pairs.
 The aggregation has a fixed number of planes, 192 pixels' worth at 1/8. A smaller `max_disparity` masks
 the farther planes; a larger one runs the coarse stage on the pair reduced 2, 3 or 4 times, and the
 residual stage, which has no range, at full resolution.
+
+`sgbm-refined` is the same network that also sees what semi-global matching (one view, 3-way) found: its
+planes beside the volume, its disparity beside the local costs, and where it is to be kept as it is.
 """
 
 from __future__ import annotations
@@ -17,12 +20,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from stereopsis.layers.regression import shares_of_levels
+from stereopsis.layers.semiglobal import semiglobal_matching
 from stereopsis.layers.upsampling import convex_upsample
 from stereopsis.models.base import Padding, StateDict, StereoModel
 from stereopsis.models.registry import Card, register
@@ -44,6 +51,8 @@ class FastConfig:
     """Residual blocks at each scale of the aggregation."""
     max_disparity: int = 192
     """In pixels, 64 to 768."""
+    semiglobal: bool = False
+    """Start from semi-global matching."""
 
     def __post_init__(self) -> None:
         if not 64 <= self.max_disparity <= 768:
@@ -70,6 +79,7 @@ _CARD = Card(
         "fast": FastConfig(),
         "fast-tiny": FastConfig(width=24, depth=1),
         "fast-large": FastConfig(width=48, groups=8, depth=3),
+        "sgbm-refined": FastConfig(semiglobal=True),
     },
     card=_CARD,
     tiny={"width": 8, "depth": 1},
@@ -85,6 +95,7 @@ class Fast(StereoModel[FastConfig, VolumeOutput]):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        self.semiglobal = Semiglobal(config.width) if config.semiglobal else None
 
     @property
     def padding(self) -> Padding:
@@ -92,34 +103,50 @@ class Fast(StereoModel[FastConfig, VolumeOutput]):
         return Padding(multiple=(multiple, multiple), vertical="bottom", horizontal="right")
 
     def forward(self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"]) -> VolumeOutput:
+        found = None if self.semiglobal is None else match(left, right, self.config.max_disparity)
         images = torch.cat([left, right]) * 4 - 2
         quarter, eighth, sixteenth = self.encoder(images)
-        if self.config.reduction == 1:
-            coarse, probabilities, hidden = self._match(eighth, sixteenth)
+        reduction = self.config.reduction
+        if reduction == 1:
+            coarse, probabilities, hidden = self._match(eighth, sixteenth, found)
         else:
-            reduced = F.avg_pool2d(images, self.config.reduction)
+            reduced = F.avg_pool2d(images, reduction)
             _, small_eighth, small_sixteenth = self.encoder(reduced)
-            coarse, probabilities, hidden = self._match(small_eighth, small_sixteenth)
+            small = None if found is None else found.reduced(reduction)
+            coarse, probabilities, hidden = self._match(small_eighth, small_sixteenth, small)
             size = (eighth.shape[-2], eighth.shape[-1])
-            coarse = F.interpolate(coarse[:, None], size, mode="nearest")[:, 0] * self.config.reduction
+            coarse = F.interpolate(coarse[:, None], size, mode="nearest")[:, 0] * reduction
             hidden = F.interpolate(hidden, size, mode="bilinear")
-        disparity, certainty, initial, at_quarter = self.refinement(quarter, coarse, hidden)
-        levels = torch.arange(PLANES, device=left.device) * (8.0 * self.config.reduction)
+        initial = self.refinement.rise(coarse, hidden)
+        evidence = None if found is None else self._semiglobal.detail(found, initial)
+        at_quarter, features = self.refinement(quarter, initial, hidden, evidence)
+        disparity, certainty = self.refinement.finish(at_quarter, features)
+        if found is not None:
+            disparity = self._semiglobal.keep(found, features, disparity)
         return VolumeOutput(
             disparity=disparity,
             confidence=certainty,
             probabilities=probabilities,
-            levels=levels,
+            levels=torch.arange(PLANES, device=left.device) * (8.0 * reduction),
             stages=(initial, at_quarter),
         )
 
+    @property
+    def _semiglobal(self) -> Semiglobal:
+        assert self.semiglobal is not None
+        return self.semiglobal
+
     def _match(
-        self, eighth: Float[Tensor, "two c h w"], sixteenth: Float[Tensor, "two f hs ws"]
+        self,
+        eighth: Float[Tensor, "two c h w"],
+        sixteenth: Float[Tensor, "two f hs ws"],
+        found: Found | None,
     ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b d h w"], Float[Tensor, "b g h w"]]:
         """Coarse disparity (image pixels), its distribution, and what else the aggregation knows."""
         left, right = eighth.chunk(2)
         volume = correlation_planes(left, right, PLANES, groups=self.config.groups)
-        logits, hidden = self.aggregation(volume, left, sixteenth.chunk(2)[0])
+        evidence = None if found is None else self._semiglobal.planes(found)
+        logits, hidden = self.aggregation(volume, left, sixteenth.chunk(2)[0], evidence)
         planes = math.ceil(self.config.max_disparity / self.config.reduction / 8)
         if planes < PLANES:
             beyond = torch.arange(PLANES, device=logits.device)[:, None, None] >= planes
@@ -235,8 +262,11 @@ class Aggregation(nn.Module):
         volume: Float[Tensor, "b v h w"],
         eighth: Float[Tensor, "b f h w"],
         sixteenth: Float[Tensor, "b g hs ws"],
+        evidence: Float[Tensor, "b f h w"] | None,
     ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b f h w"]]:
         entered = self.enter(torch.cat([volume, self.guide(eighth)], 1))
+        if evidence is not None:
+            entered = entered + evidence
         middle = self.body16(self.guide16(torch.cat([self.down16(entered), sixteenth], 1)))
         deep = F.interpolate(self.body32(middle), scale_factor=2.0, mode="nearest")
         middle = self.merge16(middle + deep)
@@ -264,28 +294,37 @@ class Refinement(nn.Module):
         self.certainty = nn.Conv2d(c, 1, 3, 1, 1)
         self.weights = nn.Sequential(conv(c, 2 * c), nn.Conv2d(2 * c, 9 * 16, 1))
 
+    def rise(
+        self, coarse: Float[Tensor, "b hc wc"], hidden: Float[Tensor, "b f hc wc"]
+    ) -> Float[Tensor, "b h w"]:
+        """The coarse disparity at 1/4, in image pixels."""
+        return convex_upsample(coarse[:, None], self.coarse_weights(hidden), 2, border="replicate")[:, 0]
+
     def forward(
         self,
         quarter: Float[Tensor, "two c h w"],
-        coarse: Float[Tensor, "b hc wc"],
+        initial: Float[Tensor, "b h w"],
         hidden: Float[Tensor, "b f hc wc"],
-    ) -> tuple[
-        Float[Tensor, "b hi wi"], Float[Tensor, "b hi wi"], Float[Tensor, "b h w"], Float[Tensor, "b h w"]
-    ]:
-        """Disparity and confidence of the image; the disparity at 1/4 before and after the residual.
-
-        All in image pixels.
-        """
+        evidence: Float[Tensor, "b c h w"] | None,
+    ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b c h w"]]:
+        """The disparity at 1/4 with the residual, in image pixels, and the features that gave it."""
         left, right = self.describe(quarter).chunk(2)
-        initial = convex_upsample(coarse[:, None], self.coarse_weights(hidden), 2, border="replicate") / 4
-        costs = self._local_costs(left, right, initial[:, 0])
+        at_quarter = initial[:, None] / 4
+        costs = self._local_costs(left, right, at_quarter[:, 0])
         context = F.interpolate(self.spread(hidden), scale_factor=2.0, mode="nearest")
-        features = torch.cat([costs, initial / 16, quarter.chunk(2)[0], context], 1)
-        features = self.body(self.enter(features))
-        disparity = F.relu(initial + self.residual(features).float()) * 4
-        full = convex_upsample(disparity, self.weights(features), 4, border="replicate")[:, 0]
+        features = self.enter(torch.cat([costs, at_quarter / 16, quarter.chunk(2)[0], context], 1))
+        if evidence is not None:
+            features = features + evidence
+        features = self.body(features)
+        return (F.relu(at_quarter + self.residual(features).float()) * 4)[:, 0], features
+
+    def finish(
+        self, disparity: Float[Tensor, "b h w"], features: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, "b hi wi"], Float[Tensor, "b hi wi"]]:
+        """Disparity and confidence of the image."""
+        full = convex_upsample(disparity[:, None], self.weights(features), 4, border="replicate")[:, 0]
         certainty = F.interpolate(self.certainty(features).float(), scale_factor=4.0, mode="bilinear")
-        return full, certainty[:, 0].sigmoid(), initial[:, 0] * 4, disparity[:, 0]
+        return full, certainty[:, 0].sigmoid()
 
     def _local_costs(
         self,
@@ -312,3 +351,77 @@ def _fetch(right: Float[Tensor, "b c h w"], disparity: Float[Tensor, "b h w"]) -
     before = right.gather(-1, index.expand_as(right))
     after = right.gather(-1, (index + 1).clamp(max=width - 1).expand_as(right))
     return before + weight * (after - before)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What semi-global matching found: disparity `[b h w]` in image pixels, 0 where not known."""
+
+    disparity: Float[Tensor, "b h w"]
+    known: Bool[Tensor, "b h w"]
+
+    def reduced(self, factor: int) -> Found:
+        """Of the pair reduced so many times, in its pixels."""
+        taken = (..., slice(factor // 2, None, factor), slice(factor // 2, None, factor))
+        return Found(self.disparity[taken] / factor, self.known[taken])
+
+
+def match(left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"], max_disparity: int) -> Found:
+    """3-way semi-global matching of the left view, on the CPU; uniqueness and speckles decide what is known.
+
+    Raises ValueError while a graph is exported: OpenCV is none of its operators.
+    """
+    if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
+        raise ValueError("sgbm-refined runs OpenCV's matching inside and cannot be exported: export fast")
+    views = [
+        (image.detach().float() * 255).round().clamp(0, 255).to("cpu", torch.uint8).permute(0, 2, 3, 1)
+        for image in (left, right)
+    ]
+    answers = [
+        semiglobal_matching(
+            *(np.ascontiguousarray(view.numpy()) for view in pair),
+            count=-(-max_disparity // 16) * 16,
+            uniqueness=10,
+        )
+        for pair in zip(*views, strict=True)
+    ]
+    disparity, known = (
+        torch.from_numpy(np.stack(part)).to(left.device) for part in zip(*answers, strict=True)
+    )
+    return Found(torch.where(known, disparity, 0.0), known)
+
+
+class Semiglobal(nn.Module):
+    """How `sgbm-refined` uses what semi-global matching found; at first it changes nothing."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.from_planes = nn.Conv2d(PLANES + 1, 2 * c, 3, 1, 1)
+        self.from_detail = nn.Conv2d(16 + 16, c, 3, 1, 1)
+        self.kept = nn.Conv2d(c, 16, 3, 1, 1)
+        for layer in (self.from_planes, self.from_detail, self.kept):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(cast(Tensor, layer.bias))
+        nn.init.constant_(cast(Tensor, self.kept.bias), -3.0)
+
+    def planes(self, found: Found) -> Float[Tensor, "b f h8 w8"]:
+        """Features at 1/8 from the share of every plane in a cell, and of what is known at all."""
+        batch, height, width = found.disparity.shape
+        levels = torch.arange(PLANES, device=found.disparity.device) * 8.0
+        shape = torch.Size([batch, PLANES, height // 8, width // 8])
+        shares = shares_of_levels(found.disparity, found.known, levels, shape)
+        known = F.avg_pool2d(found.known[:, None].float(), 8)
+        return self.from_planes(torch.cat([shares * known, known], 1))
+
+    def detail(self, found: Found, initial: Float[Tensor, "b h4 w4"]) -> Float[Tensor, "b c h4 w4"]:
+        """Features at 1/4 from all 16 differences of a cell to its disparity so far, within the reach."""
+        known = F.pixel_unshuffle(found.known[:, None].float(), 4)
+        difference = F.pixel_unshuffle(found.disparity[:, None], 4) - initial[:, None]
+        return self.from_detail(torch.cat([(difference / (4 * _REACH)).clamp(-1, 1) * known, known], 1))
+
+    def keep(
+        self, found: Found, features: Float[Tensor, "b c h4 w4"], disparity: Float[Tensor, "b h w"]
+    ) -> Float[Tensor, "b h w"]:
+        """Between the network's disparity and the one found, pixel by pixel."""
+        share = F.pixel_shuffle(self.kept(features).float().sigmoid(), 4)[:, 0] * found.known
+        return disparity + share * (found.disparity - disparity)
