@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from stereopsis.geometry import View, left_right_error
-from stereopsis.structures import IterativeOutput, MixtureOutput, StereoOutput, VolumeOutput
+from stereopsis.geometry import View, left_right_error, warp
+from stereopsis.structures import IterativeOutput, MixtureOutput, StereoOutput, VolumeOutput, luma
 
 
 def from_pixels(error: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b h w"]:
@@ -59,6 +61,62 @@ def convergence(iterates: Sequence[Float[Tensor, "*b h w"]]) -> Float[Tensor, "*
     if len(iterates) < 2:
         raise ValueError(f"convergence needs at least 2 iterates, there are {len(iterates)}")
     return from_pixels((iterates[-1] - iterates[-2]).abs())
+
+
+def peak_ratio(probabilities: Float[Tensor, "*b d h w"]) -> Float[Tensor, "*b h w"]:
+    """One minus the second-highest peak of a distribution over disparity, as a share of the highest.
+
+    A peak is no smaller than its neighbours; next to the highest there is none (a plateau is one peak).
+    """
+    p = probabilities.float()
+    if p.shape[-3] < 3:
+        return torch.ones_like(p[..., 0, :, :])
+    highest, where = p.max(-3, keepdim=True)
+    padded = F.pad(p, (0, 0, 0, 0, 1, 1), value=-1.0)
+    is_peak = (p >= padded[..., :-2, :, :]) & (p >= padded[..., 2:, :, :])
+    index = torch.arange(p.shape[-3], device=p.device)[:, None, None]
+    others = torch.where(is_peak & ((index - where).abs() > 1), p, 0.0)
+    return (1 - others.amax(-3) / highest[..., 0, :, :].clamp(min=1e-12)).clamp(0, 1)
+
+
+def unimodality(probabilities: Float[Tensor, "*b d h w"], *, reach: int = 2) -> Float[Tensor, "*b h w"]:
+    """The mass within `reach` planes of the highest: little where several disparities explain a pixel."""
+    p = probabilities.float()
+    where = p.argmax(-3, keepdim=True)
+    index = torch.arange(p.shape[-3], device=p.device)[:, None, None]
+    return torch.where((index - where).abs() <= reach, p, 0.0).sum(-3).clamp(0, 1)
+
+
+def photometric_error(
+    left: Float[Tensor, "*b 3 h w"],
+    right: Float[Tensor, "*b 3 h w"],
+    disparity: Float[Tensor, "*b h w"],
+    *,
+    view: View = "left",
+    window: int = 5,
+) -> Float[Tensor, "*b h w"]:
+    """How differently the two images look at matched pixels, 0..1; infinite where the match is outside.
+
+    Mean over a window of the absolute difference of luma, each less its mean over a window twice as
+    large, so that the cameras' exposures do not count.
+    """
+    images = (left, right) if view == "left" else (right, left)
+    grays = (luma(image) for image in images)
+    own, other = (gray - box_mean(gray, 2 * window + 1) for gray in grays)
+    matched, valid = warp(other, disparity, view=view)
+    difference = (own - matched).abs()[..., 0, :, :] * valid
+    mean = box_mean(difference, window) / box_mean(valid.to(difference.dtype), window).clamp(min=1e-6)
+    return torch.where(valid, mean, math.inf)
+
+
+def box_mean(values: Float[Tensor, "*b h w"], window: int) -> Float[Tensor, "*b h w"]:
+    """Mean over a window x window box (odd), cut off at the borders; no gradient passes it."""
+    flat = values.detach().reshape(-1, *values.shape[-2:]).float().cpu().numpy()
+    box = (window, window)
+    options = {"normalize": False, "borderType": cv2.BORDER_CONSTANT}
+    counts = cv2.boxFilter(np.ones_like(flat[0]), -1, box, **options)
+    means = np.stack([cv2.boxFilter(plane, -1, box, **options) / counts for plane in flat])
+    return torch.from_numpy(means).reshape(values.shape).to(values)
 
 
 def confidence_of(output: StereoOutput) -> Float[Tensor, "*b h w"] | None:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stereopsis.evaluation.results import Row
+from stereopsis.html import encoded
 from stereopsis.io.atomic import writing
 from stereopsis.structures import StereoOutput, StereoSample
 from stereopsis.visual import (
@@ -56,7 +57,7 @@ class Pictures:
             pictures["confidence"] = confidence_picture(_nearest(output.confidence, step))
         for kind, picture in pictures.items():
             with writing(self._path(row, kind)) as temporary:
-                temporary.write_bytes(_encoded(picture, self._path(row, kind).suffix))
+                temporary.write_bytes(encoded(picture, self._path(row, kind).suffix))
 
     def get(self, row: Row, kind: str) -> bytes | None:
         """The encoded picture (JPEG of the left view, PNG of maps), None where there is none."""
@@ -87,11 +88,3 @@ def _thinned(values: Tensor, known: Tensor, step: int) -> tuple[Tensor, Tensor]:
 def _shrunk(picture: np.ndarray, step: int) -> np.ndarray:
     size = max(1, picture.shape[1] // step), max(1, picture.shape[0] // step)
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-
-
-def _encoded(picture: np.ndarray, suffix: str) -> bytes:
-    options = [cv2.IMWRITE_JPEG_QUALITY, 85] if suffix == ".jpg" else [cv2.IMWRITE_PNG_COMPRESSION, 9]
-    done, encoded = cv2.imencode(suffix, np.ascontiguousarray(picture[..., ::-1]), options)
-    if not done:
-        raise ValueError(f"OpenCV cannot encode a {suffix} picture")
-    return encoded.tobytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import itertools
 from collections.abc import Iterable
 from html import escape
@@ -12,30 +11,13 @@ from stereopsis.evaluation.charts import histogram_chart, sparsification_chart
 from stereopsis.evaluation.pictures import KINDS, Pictures
 from stereopsis.evaluation.results import Evaluation, Row
 from stereopsis.evaluation.tables import formatted, worst_first
+from stereopsis.html import embedded, head
+from stereopsis.html import row as table_row
 from stereopsis.io.atomic import writing
 from stereopsis.visual import KITTI_COLOURS, KITTI_STEPS
 
 SHOWN = 40
 """Images with pictures in each part; the others have their row of figures."""
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 1500px; padding: 0 1em;
-  color: #222; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.2em; margin-top: 2em; }
-table { display: block; overflow-x: auto; }
-table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums; }
-th, td { padding: 2px 10px; white-space: nowrap; text-align: right; border-bottom: 1px solid #ddd; }
-th:first-child, td:first-child { text-align: left; }
-.note { background: #fff3cd; padding: 4px 10px; } .failed { background: #f8d7da; padding: 4px 10px; }
-.charts { display: flex; flex-wrap: wrap; gap: 2em; } figure { margin: 0; }
-figcaption { font-weight: 600; } svg text { font: 11px system-ui, sans-serif; fill: #444; }
-.bar { fill: #4575b4; } polyline { fill: none; stroke-width: 2; } line { stroke-width: 2; }
-.ranked { stroke: #d73027; } .best { stroke: #4575b4; } .flat { stroke: #bbb; stroke-dasharray: 4; }
-.scene { border-top: 1px solid #ddd; padding: 10px 0; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); gap: 8px; }
-.pictures img { width: 100%; display: block; image-rendering: auto; }
-.key span { display: inline-block; padding: 1px 8px; font-size: 12px; } .dark { color: #fff; }
-"""
 
 
 def write_report(path: str | Path, evaluation: Evaluation, pictures: Pictures) -> None:
@@ -47,8 +29,7 @@ def write_report(path: str | Path, evaluation: Evaluation, pictures: Pictures) -
 
 def _pieces(evaluation: Evaluation, pictures: Pictures) -> Iterable[str]:
     title = f"{evaluation.predictor} on {evaluation.protocol}"
-    yield f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-    yield f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1><ul>"
+    yield f"{head(title)}<ul>"
     yield from (f"<li>{escape(line)}</li>" for line in evaluation.description)
     yield "</ul>"
     yield from (f'<p class="note">{escape(note)}</p>' for note in evaluation.notes)
@@ -72,15 +53,15 @@ def _part(evaluation: Evaluation, part: int, pictures: Pictures) -> Iterable[str
                 average.images,
                 average.empty or "",
             )
-            yield _line(cells)
+            yield table_row(cells)
     yield f'</table><div class="charts">{histogram_chart(rows)}{sparsification_chart(rows)}</div>'
     if not rows:
         return
     yield f"<h2>Image by image, the worst in {escape(columns[0])} first</h2><table>"
-    yield _line(("image", *columns, "s"), cell="th")
+    yield table_row(("image", *columns, "s"), cell="th")
     for row in rows:
         values = (formatted(name, f.value) for name, f in zip(columns, row.figures, strict=True))
-        yield _line((row.name, *values, f"{row.seconds:.2f}"))
+        yield table_row((row.name, *values, f"{row.seconds:.2f}"))
     yield f"</table>{_key()}"
     if len(rows) > SHOWN:
         yield f"<p>Pictures of the {SHOWN} worst of {len(rows)} images.</p>"
@@ -97,10 +78,7 @@ def _scene(row: Row, columns: tuple[str, ...], pictures: Pictures) -> Iterable[s
     for kind in KINDS:
         content = pictures.get(row, kind)
         if content is not None:
-            type_ = "jpeg" if content[:2] == b"\xff\xd8" else "png"
-            data = base64.b64encode(content).decode("ascii")
-            image = f'<img alt="{kind} of {escape(row.name)}" src="data:image/{type_};base64,{data}">'
-            yield f"<div>{image}{kind}</div>"
+            yield embedded(content, title=row.name, kind=kind)
     yield "</div></div>"
 
 
@@ -117,7 +95,3 @@ def _key() -> str:
         )
     legend = "error in pixels (times truth / 60 where the truth is above 60 px); black: no truth"
     return f'<p class="key">{"".join(spans)} {legend}</p>'
-
-
-def _line(cells: Iterable[object], *, cell: str = "td") -> str:
-    return "<tr>" + "".join(f"<{cell}>{escape(str(c))}</{cell}>" for c in cells) + "</tr>"
