@@ -119,6 +119,25 @@ def test_a_finished_run_writes_its_weights_again_and_can_be_extended(tiny: Tiny)
     assert _equal(_weights(straight), _weights(longer))
 
 
+def test_a_resumed_run_draws_the_points_that_the_first_would_have_drawn(tiny: Tiny) -> None:
+    mixture = [
+        "model.name=smd-stereodepth",
+        "~model.options.downsamplings",
+        "~model.options.refinements",
+        "model.options.max_disparity=64",
+        "model.options.width=4",
+        "model.options.head=[16,8]",
+        "loss=mixture",
+        "loss.options.points=50",
+        "data.crop=[48,96]",
+        "optimizer.schedule=constant",
+    ]
+    straight = train(tiny(*mixture, "trainer.max_steps=4", output="straight"))
+    train(tiny(*mixture, "trainer.max_steps=2", output="resumed"))
+    resumed = train(tiny(*mixture, "trainer.max_steps=4", output="resumed"))
+    assert _equal(_weights(straight), _weights(resumed))
+
+
 def test_an_output_of_another_run_is_not_gone_on_with(tiny: Tiny) -> None:
     train(tiny("trainer.max_steps=1"))
     with pytest.raises(ValueError, match=r"optimizer\.lr=0\.001.*now it is 0\.002"):

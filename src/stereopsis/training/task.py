@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from lightning.pytorch import LightningModule
@@ -19,6 +19,13 @@ from stereopsis.training.config import OptimizerSettings, TrainerSettings
 from stereopsis.training.schedule import build_optimizer, build_schedule
 
 Loss = Callable[[Any, StereoSample], Tensor]
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """A loss that draws random numbers, all of them from its own generator."""
+
+    generator: torch.Generator
 
 
 class DivergedError(ValueError):
@@ -86,6 +93,15 @@ class SupervisedTask(LightningModule):
         super().optimizer_step(*args, **kwargs)
         if self.averaged is not None:
             self.averaged.update_parameters(self.model)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The loss's draws go on where they stopped."""
+        if isinstance(self.loss, Drawing):
+            checkpoint["loss_random"] = self.loss.generator.get_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if isinstance(self.loss, Drawing) and "loss_random" in checkpoint:
+            self.loss.generator.set_state(checkpoint["loss_random"].cpu())
 
     def validation_step(self, batch: StereoSample, batch_index: int) -> None:
         output = padded_forward(self.trained_model.eval(), batch.pair)
