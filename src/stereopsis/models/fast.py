@@ -103,26 +103,25 @@ class Fast(StereoModel[FastConfig, VolumeOutput]):
         return Padding(multiple=(multiple, multiple), vertical="bottom", horizontal="right")
 
     def forward(self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"]) -> VolumeOutput:
-        found = None if self.semiglobal is None else match(left, right, self.config.max_disparity)
+        guide, reduction = self.semiglobal, self.config.reduction
+        found = None if guide is None else match(left, right, self.config.max_disparity)
+        planes = None if guide is None or found is None else guide.planes(found.reduced(reduction))
         images = torch.cat([left, right]) * 4 - 2
         quarter, eighth, sixteenth = self.encoder(images)
-        reduction = self.config.reduction
         if reduction == 1:
-            coarse, probabilities, hidden = self._match(eighth, sixteenth, found)
+            coarse, probabilities, hidden = self._match(eighth, sixteenth, planes)
         else:
-            reduced = F.avg_pool2d(images, reduction)
-            _, small_eighth, small_sixteenth = self.encoder(reduced)
-            small = None if found is None else found.reduced(reduction)
-            coarse, probabilities, hidden = self._match(small_eighth, small_sixteenth, small)
+            _, small_eighth, small_sixteenth = self.encoder(F.avg_pool2d(images, reduction))
+            coarse, probabilities, hidden = self._match(small_eighth, small_sixteenth, planes)
             size = (eighth.shape[-2], eighth.shape[-1])
             coarse = F.interpolate(coarse[:, None], size, mode="nearest")[:, 0] * reduction
             hidden = F.interpolate(hidden, size, mode="bilinear")
         initial = self.refinement.rise(coarse, hidden)
-        evidence = None if found is None else self._semiglobal.detail(found, initial)
-        at_quarter, features = self.refinement(quarter, initial, hidden, evidence)
+        detail = None if guide is None or found is None else guide.detail(found, initial)
+        at_quarter, features = self.refinement(quarter, initial, hidden, detail)
         disparity, certainty = self.refinement.finish(at_quarter, features)
-        if found is not None:
-            disparity = self._semiglobal.keep(found, features, disparity)
+        if guide is not None and found is not None:
+            disparity = guide.keep(found, features, disparity)
         return VolumeOutput(
             disparity=disparity,
             confidence=certainty,
@@ -131,21 +130,15 @@ class Fast(StereoModel[FastConfig, VolumeOutput]):
             stages=(initial, at_quarter),
         )
 
-    @property
-    def _semiglobal(self) -> Semiglobal:
-        assert self.semiglobal is not None
-        return self.semiglobal
-
     def _match(
         self,
         eighth: Float[Tensor, "two c h w"],
         sixteenth: Float[Tensor, "two f hs ws"],
-        found: Found | None,
+        evidence: Float[Tensor, "b f h w"] | None,
     ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b d h w"], Float[Tensor, "b g h w"]]:
         """Coarse disparity (image pixels), its distribution, and what else the aggregation knows."""
         left, right = eighth.chunk(2)
         volume = correlation_planes(left, right, PLANES, groups=self.config.groups)
-        evidence = None if found is None else self._semiglobal.planes(found)
         logits, hidden = self.aggregation(volume, left, sixteenth.chunk(2)[0], evidence)
         planes = math.ceil(self.config.max_disparity / self.config.reduction / 8)
         if planes < PLANES:
