@@ -284,7 +284,7 @@ class Refinement(nn.Module):
         self.enter = conv(2 * c + 2 * _REACH + 2, c)
         self.body = nn.Sequential(Residual(c), Residual(c))
         self.residual = nn.Conv2d(c, 1, 3, 1, 1)
-        self.certainty = nn.Conv2d(c, 1, 3, 1, 1)
+        self.certainty = nn.Conv2d(c, 16, 3, 1, 1)
         self.weights = nn.Sequential(conv(c, 2 * c), nn.Conv2d(2 * c, 9 * 16, 1))
 
     def rise(
@@ -316,7 +316,7 @@ class Refinement(nn.Module):
     ) -> tuple[Float[Tensor, "b hi wi"], Float[Tensor, "b hi wi"]]:
         """Disparity and confidence of the image."""
         full = convex_upsample(disparity[:, None], self.weights(features), 4, border="replicate")[:, 0]
-        certainty = F.interpolate(self.certainty(features).float(), scale_factor=4.0, mode="bilinear")
+        certainty = F.pixel_shuffle(self.certainty(features).float(), 4)
         return full, certainty[:, 0].sigmoid()
 
     def _local_costs(
