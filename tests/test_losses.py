@@ -18,7 +18,7 @@ from stereopsis.losses import (
     adaptive_robust,
     create_loss,
 )
-from stereopsis.structures import IterativeOutput, StereoPair, StereoSample, VolumeOutput
+from stereopsis.structures import IterativeOutput, StereoOutput, StereoPair, StereoSample, VolumeOutput
 
 
 def _sample(seed: int = 0, right: Tensor | None = None) -> StereoSample:
@@ -160,3 +160,24 @@ def test_the_planes_loss_adds_what_the_volume_and_the_confidence_miss() -> None:
     certainty = -(right * math.log(0.25) + (1 - right) * math.log(0.75))
     expected = plain + 2 * math.log(6) + 3 * certainty
     assert float(loss(output, sample).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_count_as_repeated_pixels_would() -> None:
+    """Weight 1 on a part and 0 elsewhere is that part alone; halves everywhere change nothing."""
+    generator = torch.Generator().manual_seed(0)
+    disparity, truth = (torch.rand(1, 4, 6, generator=generator) * 9 for _ in range(2))
+    pair = StereoPair(torch.zeros(1, 3, 4, 6), torch.zeros(1, 3, 4, 6))
+    chosen = torch.rand(1, 4, 6, generator=generator) < 0.5
+    everywhere = torch.ones_like(chosen)
+    part = StereoSample(pair, truth, chosen)
+    weighted = StereoSample(pair, truth, everywhere, weight=chosen.float())
+    halves = StereoSample(pair, truth, chosen, weight=torch.full_like(truth, 0.5))
+    for loss, output in (
+        (create_loss("smooth_l1"), StereoOutput(disparity)),
+        (create_loss("sequence"), IterativeOutput(disparity, iterates=(disparity + 1, disparity))),
+        (create_loss("adaptive_robust"), VolumeOutput(disparity, stages=(disparity + 1,))),
+    ):
+        torch.testing.assert_close(loss(output, weighted), loss(output, part))
+        torch.testing.assert_close(loss(output, halves), loss(output, part))
+    nothing = StereoSample(pair, truth, everywhere, weight=torch.zeros_like(truth))
+    assert float(create_loss("smooth_l1")(StereoOutput(disparity), nothing)) == 0

@@ -1,7 +1,8 @@
 """What training minimises: functions of (output, sample) that give a scalar.
 
 Every loss counts the pixels whose truth is valid and inside its range, `min_disparity < truth <
-max_disparity` (pixels); where no pixel counts it is 0 with a gradient of 0. Losses are frozen
+max_disparity` (pixels), each as much as the sample's weights say (where there are none, all alike); where
+no pixel counts it is 0 with a gradient of 0. Losses are frozen
 dataclasses, so that a recipe is their fields; `create_loss` makes one by name.
 """
 
@@ -72,7 +73,9 @@ class SmoothL1Loss(Range):
             )
         total = sum(
             weight
-            * _masked_mean(_smooth_l1(_grown(p, sample, self.aligned) - sample.disparity, self.beta), mask)
+            * _masked_mean(
+                _smooth_l1(_grown(p, sample, self.aligned) - sample.disparity, self.beta), mask, sample.weight
+            )
             for weight, p in zip(self.weights, predictions, strict=True)
         )
         assert isinstance(total, Tensor)
@@ -110,14 +113,16 @@ class SequenceLoss(Range):
         sizes = [_smooth_l1(e, 1.0) if self.smooth else e.abs() for e in errors]
         if output.vertical:
             sizes = [(size + v.abs()) / 2 for size, v in zip(sizes, output.vertical, strict=True)]
-        terms = [gamma ** (count - 1 - i) * _masked_mean(size, mask) for i, size in enumerate(sizes)]
+        terms = [
+            gamma ** (count - 1 - i) * _masked_mean(size, mask, sample.weight) for i, size in enumerate(sizes)
+        ]
         total = torch.stack(terms).sum()
         firsts = [] if output.initial is None else [(output.initial, self.initial, self.initial_below)]
         if self.wider:
             firsts += [(d, *numbers) for d, numbers in zip(output.wider, self.wider, strict=True)]
         for first, weight, below in firsts:
             error = _smooth_l1(_grown(first, sample, False) - sample.disparity, 1.0)
-            total = total + weight * _masked_mean(error, mask & (sample.disparity < below))
+            total = total + weight * _masked_mean(error, mask & (sample.disparity < below), sample.weight)
         return total
 
 
@@ -151,10 +156,11 @@ class MatchingLoss(Range):
         if sample.occluded is not None:
             hidden = hidden | sample.occluded
         seen = known & ~hidden
-        final = _masked_mean(_smooth_l1(output.disparity.float() - truth, 1.0), seen)
+        final = _masked_mean(_smooth_l1(output.disparity.float() - truth, 1.0), seen, sample.weight)
         first, step = output.grid
         grid = (..., slice(first, None, step), slice(first, None, step))
-        matched = _masked_mean(_smooth_l1(output.matched - truth[grid], 1.0), seen[grid])
+        weight = None if sample.weight is None else sample.weight[grid]
+        matched = _masked_mean(_smooth_l1(output.matched - truth[grid], 1.0), seen[grid], weight)
         occlusion = output.occlusion.float().clamp(1e-6, 1 - 1e-6)
         surprise = -torch.where(hidden, occlusion, 1 - occlusion).log()
         return (
@@ -204,14 +210,16 @@ class AdaptiveRobustLoss(Range):
             return left
         known = truth.isfinite()
         # Infinite errors would turn gradients to NaN even where the mask leaves them out.
-        right = dataclasses.replace(sample, disparity=torch.where(known, truth, 0.0), valid=known)
+        right = dataclasses.replace(
+            sample, disparity=torch.where(known, truth, 0.0), valid=known, weight=None
+        )
         return (left + self._side((*output.right_stages, output.right_disparity), right)) / 2
 
     def _side(self, cascade: tuple[Tensor, ...], sample: StereoSample) -> Float[Tensor, ""]:
         mask = self.mask(sample)
         predictions = torch.stack([_grown(disparity, sample, True) for disparity in cascade])
         errors = adaptive_robust(sample.disparity - predictions, alpha=self.alpha, scale=self.scale)
-        return _masked_mean(errors, mask.expand_as(errors))
+        return _masked_mean(errors, mask.expand_as(errors), sample.weight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +246,7 @@ class MixtureLoss(Range):
             raise ValueError("the mixture loss needs a network that can be queried at any position")
         scale = sample.disparity.shape[-1] / output.disparity.shape[-1]
         unit = output.field.max_disparity * output.scale * scale
-        losses = []
+        losses, weights = [], []
         for index, valid in enumerate(self.mask(sample)):
             drawn = sample_points(
                 sample.disparity[index],
@@ -250,8 +258,22 @@ class MixtureLoss(Range):
             )
             mixture = output.select(index).query(drawn.positions, scale=scale)
             losses.append(negative_log_likelihood(mixture, drawn.labels, unit=unit))
+            if sample.weight is not None:
+                weights.append(_nearest(sample.weight[index], drawn.positions))
         counted = torch.cat(losses)
-        return counted.mean() if counted.numel() else output.disparity.sum() * 0
+        if not counted.numel():
+            return output.disparity.sum() * 0
+        if weights:
+            share = torch.cat(weights)
+            return (counted * share).sum() / share.sum().clamp(min=1e-6)
+        return counted.mean()
+
+
+def _nearest(values: Float[Tensor, "h w"], positions: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
+    """The values at the pixels nearest to positions (x, y)."""
+    height, width = values.shape
+    column, row = positions.round().long().unbind(-1)
+    return values[row.clamp(0, height - 1), column.clamp(0, width - 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,13 +303,15 @@ class PlanesLoss(Range):
         for weight, prediction in zip(self.weights, predictions, strict=True):
             error = _grown(prediction, sample, False) - sample.disparity
             robust = adaptive_robust(error, alpha=self.alpha, scale=self.scale)
-            total = total + weight * _masked_mean(robust, mask)
+            total = total + weight * _masked_mean(robust, mask, sample.weight)
         target = shares_of_levels(sample.disparity, mask, output.levels, output.probabilities.shape)
         surprise = -(target * output.probabilities.float().clamp(min=1e-6).log()).sum(1)
         shares = _masked_mean(surprise, target.sum(1) > 0)
         right = ((output.disparity.detach() - sample.disparity).abs() < self.threshold).float()
         certain = F.binary_cross_entropy(output.confidence.clamp(1e-6, 1 - 1e-6), right, reduction="none")
-        return total + self.cross_entropy * shares + self.confidence * _masked_mean(certain, mask)
+        return (
+            total + self.cross_entropy * shares + self.confidence * _masked_mean(certain, mask, sample.weight)
+        )
 
 
 def adaptive_robust(error: Float[Tensor, "*b"], *, alpha: float, scale: float) -> Float[Tensor, "*b"]:
@@ -334,6 +358,10 @@ def _smooth_l1(error: Tensor, beta: float) -> Tensor:
     return F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=beta)
 
 
-def _masked_mean(values: Tensor, mask: Tensor) -> Float[Tensor, ""]:
+def _masked_mean(values: Tensor, mask: Tensor, weight: Tensor | None = None) -> Float[Tensor, ""]:
     """Mean where the mask is True; 0, still differentiable, where it is nowhere. Values must be finite."""
-    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
+    counted = torch.where(mask, values, 0.0)
+    if weight is None:
+        return counted.sum() / mask.sum().clamp(min=1)
+    share = mask * weight
+    return (counted * share).sum() / share.sum().clamp(min=1e-6)

@@ -255,6 +255,7 @@ class StereoSample(TensorRecord):
 
     disparity: pixels of this image, left view, >= 0; 0 may be valid (sky). What would be negative
     or is unknown has `valid = False` (its disparity is then 0). occluded: seen by the left camera only.
+    weight: how much each pixel of the disparity counts in training, 0..1 (None: all alike).
     `info` holds one SceneInfo per image.
     """
 
@@ -263,6 +264,7 @@ class StereoSample(TensorRecord):
     valid: Bool[Tensor, "*b h w"]
     occluded: Bool[Tensor, "*b h w"] | None = None
     disparity_right: Float[Tensor, "*b h w"] | None = None
+    weight: Float[Tensor, "*b h w"] | None = None
     info: tuple[SceneInfo, ...] = field(default=(), compare=False)
 
 

@@ -154,6 +154,9 @@ def zoom(sample: StereoSample, horizontal: float, vertical: float) -> StereoSamp
     def mask(x: Tensor) -> Tensor:
         return F.interpolate(x[None, None].float(), size, mode="nearest-exact")[0, 0] > 0.5
 
+    def weight(x: Tensor) -> Tensor:
+        return F.interpolate(x[None, None], size, mode="nearest-exact")[0, 0]
+
     info = tuple(
         dataclasses.replace(i, calibration=i.calibration and i.calibration.scaled(sx, sy))
         for i in sample.info
@@ -167,6 +170,7 @@ def zoom(sample: StereoSample, horizontal: float, vertical: float) -> StereoSamp
         valid=mask(sample.valid),
         occluded=None if sample.occluded is None else mask(sample.occluded),
         disparity_right=right,
+        weight=None if sample.weight is None else weight(sample.weight),
         info=info,
     )
 
@@ -179,7 +183,7 @@ def _resize_disparity(disparity: Float[Tensor, "h w"], size: tuple[int, int]) ->
 
 
 def mirror(sample: StereoSample) -> StereoSample:
-    """The pair seen in a mirror: views swap, and the right view's truth becomes the left's.
+    """The pair seen in a mirror: views swap, and the right view's truth becomes the left's, all alike.
 
     Raises ValueError where the right view's truth is not known.
     """

@@ -61,6 +61,7 @@ class StereoDataset(Dataset[StereoSample]):
             torch.from_numpy(valid),
             occluded=None if occluded is None else torch.from_numpy(occluded & valid),
             disparity_right=right,
+            weight=_weight(files, pair.size),
             info=(SceneInfo(files.name, files.dataset, calibration),),
         )
 
@@ -130,6 +131,12 @@ def _occlusion(files: PairFiles, calibration: Calibration | None, valid: np.ndar
         visible = read_truth(files.nonoccluded, calibration)
         return valid & ~_fitting(visible, (valid.shape[0], valid.shape[1]), files.nonoccluded, files)[1]
     return None
+
+
+def _weight(files: PairFiles, size: tuple[int, int]) -> Tensor | None:
+    if files.weight is None:
+        return None
+    return torch.from_numpy(_fitting(read_truth(files.weight, None), size, files.weight, files)[0])
 
 
 def _read_mask(mask: MaskFile, size: tuple[int, int]) -> np.ndarray:

@@ -55,7 +55,8 @@ class PairFiles:
     disparity_right: left and right truth; occluded: the left pixels that the right camera does not see;
     nonoccluded: truth of visible pixels only, where occlusion is told that way (KITTI); unknown: pixels
     whose truth is not to be trusted; instances: a map of object numbers (0 is background); regions:
-    parts reported apart; centre_crop: images and truth differ in size and share their centre.
+    parts reported apart; centre_crop: images and truth differ in size and share their centre; weight: how
+    much each pixel of the truth counts in training, 0..1.
     """
 
     name: str
@@ -67,6 +68,7 @@ class PairFiles:
     occluded: tuple[MaskFile, ...] = ()
     nonoccluded: MapFile | None = None
     unknown: tuple[MaskFile, ...] = ()
+    weight: MapFile | None = None
     instances: Path | None = None
     regions: tuple[Region, ...] = ()
     calibration: Calibration | CalibrationFile | None = None

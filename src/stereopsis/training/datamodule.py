@@ -39,11 +39,13 @@ class Data(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[StereoSample]:
         data, trainer = self.settings.data, self.settings.trainer
+        both_views = _uses_both_views(self.settings)
+        sources = [open_source(source, both_views=both_views) for source in data.sources]
         mixture = Mixture(
-            [open_source(source, both_views=_uses_both_views(self.settings)) for source in data.sources],
+            sources,
             [source.weight for source in data.sources],
             seed=trainer.seed,
-            transform=Preparation(data),
+            transform=Preparation(data, weighted=any(is_weighted(source) for source in sources)),
         )
         counter = Counter(
             first_step=self.first_step,
@@ -81,9 +83,13 @@ class Data(LightningDataModule):
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """What happens to a sample on its way into a batch: augmentation, crop, the range of the truth."""
+    """What happens to a sample on its way into a batch: augmentation, crop, the range of the truth.
+
+    weighted: whether some source weighs its pixels; the others' then count fully.
+    """
 
     settings: DataSettings
+    weighted: bool = False
 
     def __call__(self, sample: StereoSample, rng: np.random.Generator) -> StereoSample:
         settings = self.settings
@@ -96,7 +102,12 @@ class Preparation:
         # Sources differ in what else they know; in a batch every pair has the same fields.
         if right is None:
             right = torch.full_like(sample.disparity, math.inf)
-        return StereoSample(sample.pair, sample.disparity, valid, disparity_right=right, info=sample.info)
+        weight = sample.weight
+        if weight is None and self.weighted:
+            weight = torch.ones_like(sample.disparity)
+        return StereoSample(
+            sample.pair, sample.disparity, valid, disparity_right=right, weight=weight, info=sample.info
+        )
 
 
 def _uses_both_views(settings: TrainSettings) -> bool:
@@ -128,6 +139,11 @@ def open_source(
             files if files.centre_crop else dataclasses.replace(files, disparity_right=None) for files in seen
         ]
     return StereoDataset(seen)
+
+
+def is_weighted(source: Dataset[StereoSample]) -> bool:
+    """Whether its samples say how much each of their pixels counts."""
+    return isinstance(source, StereoDataset) and any(files.weight is not None for files in source.files)
 
 
 def _first(dataset: Dataset[StereoSample], count: int) -> Dataset[StereoSample]:
