@@ -31,6 +31,6 @@ def test_the_monocular_part_is_the_priors(prior: Path) -> None:
     assert torch.equal(model.state_dict()["monocular_encoder.positions"], theirs["encoder.positions"])
 
 
-def test_a_network_without_a_monocular_part_takes_no_prior(prior: Path) -> None:
+def test_a_network_that_holds_no_other_takes_no_prior(prior: Path) -> None:
     with pytest.raises(ValueError, match="stereonet"):
         build_model(ModelSettings(name="stereonet", prior=str(prior)))

@@ -163,9 +163,9 @@ class TwoSided(Protocol):
 
 @runtime_checkable
 class Adopting(Protocol):
-    """A stereo network that holds the parts of a monocular one, and can take them over."""
+    """A stereo network that holds the parts of another network, and can take them over."""
 
-    def adopt(self, prior: MonoModel[Any]) -> None:
+    def adopt(self, prior: StereoModel[Any, Any] | MonoModel[Any]) -> None:
         """Copies the prior's tensors; ValueError where it is another network, or of another size."""
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from stereopsis.layers.regression import shares_of_levels
 from stereopsis.layers.semiglobal import semiglobal_matching
 from stereopsis.layers.upsampling import convex_upsample
-from stereopsis.models.base import Padding, StateDict, StereoModel
+from stereopsis.models.base import MonoModel, Padding, StateDict, StereoModel, load_strictly
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import VolumeOutput
 
@@ -134,7 +134,7 @@ class Fast(StereoModel[FastConfig, VolumeOutput]):
         self,
         eighth: Float[Tensor, "two c h w"],
         sixteenth: Float[Tensor, "two f hs ws"],
-        evidence: Float[Tensor, "b f h w"] | None,
+        evidence: Float[Tensor, "b c h w"] | None,
     ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b d h w"], Float[Tensor, "b g h w"]]:
         """Coarse disparity (image pixels), its distribution, and what else the aggregation knows."""
         left, right = eighth.chunk(2)
@@ -146,6 +146,11 @@ class Fast(StereoModel[FastConfig, VolumeOutput]):
             logits = logits.masked_fill(beyond, -1e4)
         probabilities = logits.float().softmax(1)
         return around_the_likeliest(probabilities) * 8.0, probabilities, hidden
+
+    def adopt(self, prior: StereoModel[Any, Any] | MonoModel[Any]) -> None:
+        """What the network is without the semi-global part, from the weights of `fast`."""
+        own = {key: tensor for key, tensor in self.state_dict().items() if key.startswith("semiglobal.")}
+        load_strictly(self, own | prior.state_dict(), "the part of sgbm-refined that is fast")
 
     @classmethod
     def recognise(cls, state: Mapping[str, Tensor]) -> FastConfig | None:  # noqa: ARG003

@@ -30,7 +30,8 @@ class ModelSettings:
     weights: str | None = None
     """Start from this file: safetensors or a published checkpoint."""
     prior: str | None = None
-    """Start the monocular part (SyDE-Net's) from this file of a monocular network, after `weights`."""
+    """Start the part that is another network (SyDE-Net's monocular one, what `sgbm-refined` shares with
+    `fast`) from this file, after `weights`."""
     freeze_batch_norm: bool = False
     """Batch norm layers stay in evaluation mode (the RAFT family's recipe)."""
 
@@ -84,7 +85,7 @@ class OptimizerSettings:
     eps: float = 1e-8
     momentum: float = 0.0
     schedule: str = "constant"
-    """constant, one-cycle, steps, exponential, warmup-cosine, or trapezoid."""
+    """constant, one-cycle, one-cycle-cosine, steps, exponential, warmup-cosine, or trapezoid."""
     milestones: list[int] = field(default_factory=list)
     """Steps at which `steps` multiplies the rate by gamma."""
     gamma: float = 0.1

@@ -117,13 +117,9 @@ def build_model(settings: ModelSettings) -> StereoModel[Any, Any]:
     if settings.weights and type(model) is not type(create(settings.name)):
         raise ValueError(f"{settings.weights} holds {type(model).__name__}, not {settings.name}")
     if settings.prior:
-        prior = load_model(settings.prior)
-        if not isinstance(prior, MonoModel) or not isinstance(model, Adopting):
-            raise ValueError(
-                f"model.prior is a monocular network's file for sydenet; {settings.name} with "
-                f"{settings.prior} is not that"
-            )
-        model.adopt(prior)
+        if not isinstance(model, Adopting):
+            raise ValueError(f"{settings.name} holds no other network: leave model.prior out")
+        model.adopt(load_model(settings.prior))
     return model
 
 

@@ -188,7 +188,7 @@ class SyDENet(StereoModel[SyDENetConfig, FusedOutput]):
             storage=self.config.volume,
         )
 
-    def adopt(self, prior: MonoModel[Any]) -> None:
+    def adopt(self, prior: StereoModel[Any, Any] | MonoModel[Any]) -> None:
         """Encoder, depth head and, as a start, neck from Depth Anything V2, as published training begins."""
         wanted = ("monocular_encoder.", "monocular_head.", "neck.")
         adopted: StateDict = {}
