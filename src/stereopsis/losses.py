@@ -345,6 +345,19 @@ def create_loss(name: str, **options: object) -> Callable[[Any, StereoSample], T
     return LOSSES[name](**{key: as_tuples(value) for key, value in options.items()})
 
 
+def usual_loss(output: StereoOutput) -> tuple[str, dict[str, object]]:
+    """Name and options of the loss that suits what a network gives in training, where no recipe says it."""
+    if isinstance(output, MatchingOutput):
+        return "matching", {}
+    if isinstance(output, MixtureOutput):
+        return "mixture", {}
+    if isinstance(output, IterativeOutput):
+        return "sequence", {"initial": 0.0 if output.initial is None else 1.0}
+    if isinstance(output, VolumeOutput) and output.stages and output.confidence is not None:
+        return "planes", {"weights": [0.5] * len(output.stages) + [1.0]}
+    return "smooth_l1", {}
+
+
 def _grown(disparity: Tensor, sample: StereoSample, aligned: bool) -> Float[Tensor, "b h w"]:
     """A disparity (full-resolution pixels) at the resolution of the truth."""
     size = sample.disparity.shape[-2:]

@@ -58,7 +58,7 @@ def evaluate(
     from stereopsis.evaluation.results import write_evaluation
     from stereopsis.evaluation.run import evaluate as run
 
-    wanted = _protocol(protocol)
+    wanted = protocol_named(protocol)
     given = {
         "iterations": iterations,
         "max_disparity": max_disparity,
@@ -76,7 +76,7 @@ def evaluate(
             wanted,
             name=found.name,
             digest=found.digest,
-            roots=_roots(root or [], wanted),
+            roots=roots_of(root or [], wanted),
             journal=journal,
             observe=progress.advance,
             on_start=progress.start,
@@ -123,7 +123,7 @@ class _Progress:
         self._bar.advance(self._task)
 
 
-def _protocol(name: str) -> Protocol:
+def protocol_named(name: str) -> Protocol:
     from stereopsis.data.sources.registry import dataset_entry, list_datasets
     from stereopsis.evaluation.protocols import SYNTHETIC, dataset_protocol, list_protocols, protocol
 
@@ -139,7 +139,7 @@ def _protocol(name: str) -> Protocol:
     )
 
 
-def _roots(given: list[str], protocol: Protocol) -> dict[str, Path]:
+def roots_of(given: list[str], protocol: Protocol) -> dict[str, Path]:
     names = {part.dataset for part in protocol.parts}
     roots = {}
     for entry in given:
