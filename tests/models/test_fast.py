@@ -6,11 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stereopsis.models.base import Adopting
-from stereopsis.models.fast import around_the_likeliest, correlation_planes
+from stereopsis.models.fast import Fast, around_the_likeliest, correlation_planes
 from stereopsis.models.registry import create
 from stereopsis.prediction.network import NetworkPredictor
 from stereopsis.structures import StereoPair
+
+
+def _fast(name: str, **options: object) -> Fast:
+    model = create(name, **options)
+    assert isinstance(model, Fast)
+    return model
 
 
 def test_correlation_planes_are_cosines_of_feature_groups_at_every_shift() -> None:
@@ -38,7 +43,7 @@ def test_a_cell_that_sees_two_surfaces_takes_the_likelier_one() -> None:
 @pytest.mark.parametrize("most", [64, 192, 400])
 def test_no_disparity_of_the_coarse_stage_passes_the_maximum(most: int) -> None:
     torch.manual_seed(0)
-    model = create("fast", width=8, depth=1, max_disparity=most).eval()
+    model = _fast("fast", width=8, depth=1, max_disparity=most).eval()
     with torch.inference_mode():
         output = model(torch.rand(1, 3, 96, 192), torch.rand(1, 3, 96, 192))
     assert float(output.stages[0].max()) <= most
@@ -46,7 +51,7 @@ def test_no_disparity_of_the_coarse_stage_passes_the_maximum(most: int) -> None:
 
 def test_confidence_is_the_networks_own_and_lies_between_0_and_1() -> None:
     torch.manual_seed(0)
-    predictor = NetworkPredictor(create("fast", width=8, depth=1))
+    predictor = NetworkPredictor(_fast("fast", width=8, depth=1))
     pair = StereoPair(torch.rand(3, 50, 70), torch.rand(3, 50, 70))
     output = predictor(pair)
     assert output.disparity.shape == (50, 70)
@@ -56,7 +61,7 @@ def test_confidence_is_the_networks_own_and_lies_between_0_and_1() -> None:
 
 def test_every_parameter_learns() -> None:
     torch.manual_seed(0)
-    model = create("fast", width=8, depth=1).train()
+    model = _fast("fast", width=8, depth=1).train()
     output = model(torch.rand(2, 3, 64, 96), torch.rand(2, 3, 64, 96))
     assert output.confidence is not None
     total = output.disparity.mean() + output.confidence.mean() + sum(stage.mean() for stage in output.stages)
@@ -66,10 +71,9 @@ def test_every_parameter_learns() -> None:
 
 def test_the_start_of_sgbm_refined_is_fast() -> None:
     torch.manual_seed(0)
-    prior = create("fast", width=8, depth=1).eval()
+    prior = _fast("fast", width=8, depth=1).eval()
     torch.manual_seed(1)
-    model = create("sgbm-refined", width=8, depth=1).eval()
-    assert isinstance(model, Adopting)
+    model = _fast("sgbm-refined", width=8, depth=1).eval()
     model.adopt(prior)
     left, right = torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96)
     with torch.inference_mode():
@@ -82,7 +86,8 @@ def test_sgbm_refined_gives_the_disparity_found_where_it_keeps_it() -> None:
     left = torch.rand(1, 3, 64, 160, generator=torch.Generator().manual_seed(0))
     left = F.avg_pool2d(left, 3, 1, 1)
     right = left.roll(-20, -1)
-    model = create("sgbm-refined", width=8, depth=1, max_disparity=64).eval()
+    model = _fast("sgbm-refined", width=8, depth=1, max_disparity=64).eval()
+    assert model.semiglobal is not None and model.semiglobal.kept.bias is not None
     torch.nn.init.constant_(model.semiglobal.kept.bias, 100.0)
     with torch.inference_mode():
         disparity = model(left, right).disparity
@@ -90,7 +95,7 @@ def test_sgbm_refined_gives_the_disparity_found_where_it_keeps_it() -> None:
 
 
 def test_no_graph_of_sgbm_refined_is_exported() -> None:
-    model = create("sgbm-refined", width=8, depth=1).eval()
+    model = _fast("sgbm-refined", width=8, depth=1).eval()
     images = torch.rand(1, 3, 64, 96)
     with pytest.raises(ValueError, match="export fast"):
         torch.export.export(model, (images, images), strict=False)
