@@ -179,11 +179,15 @@ class Composer:
         self.add(shape, Pose.of(at, size * stretch, turn), depth=float(at[2]))
 
     def headlamp(self, *, strength: float, resolution: int) -> Light:
-        """A light beside the cameras that fades with distance."""
+        """A light beside the cameras that fades with distance; its depth map is little wider than the image."""
         rng = self.rng
         at = [float(self.near * value) for value in rng.uniform(-0.15, 0.15, 3)]
+        widest = 0.5 * max(1.0, self.aspect) / self.rig.focal + 0.2
         view = looking(
-            origin=at, target=(0.0, 0.0, 5 * self.near), size=(resolution, resolution), focal=0.5 * resolution
+            origin=at,
+            target=(0.0, 0.0, 5 * self.near),
+            size=(resolution, resolution),
+            focal=0.5 * resolution / widest,
         )
         reach = self.near * float(rng.uniform(1.5, 4))
         return Light(view=view, colour=(strength, strength, strength), softness=0.05 * self.near, reach=reach)

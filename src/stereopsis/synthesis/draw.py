@@ -58,7 +58,7 @@ def _light(composer: Composer) -> tuple[tuple[Light, ...], Colour]:
         return (), (1.3, 1.3, 1.3)
     level = float(rng.uniform(0.7, 1.15))
     if drawn.headlamp:
-        return (composer.headlamp(strength=1.6 * level, resolution=384),), (0.06, 0.06, 0.06)
+        return (composer.headlamp(strength=2.2 * level, resolution=640),), (0.06, 0.06, 0.06)
     share = float(rng.uniform(0.35, 0.7))
     lamps = [
         composer.lamp(

@@ -210,7 +210,9 @@ def tunnel(scene: Composer) -> None:
     turn = about(0, float(rng.uniform(-0.25, 0.25))) @ about(1, float(rng.uniform(-0.25, 0.25)))
     at = rng.uniform(-0.15, 0.15, 3) * radius
     scene.add(Relief("tube", waves), Pose.of(at, (radius,) * 3, turn), depth=3 * scene.near)
-    scene.wall(turn @ np.array((0, 0, min(scene.far, 40 * radius))), turn @ AHEAD, depth=scene.far)
+    # A lamp at the camera leaves a far end dark; near, it would stand there like a bright disc.
+    end = 40 * radius if scene.distribution.headlamp else min(scene.far, 40 * radius)
+    scene.wall(turn @ np.array((0, 0, end)), turn @ AHEAD, depth=scene.far)
 
 
 LAYOUTS: Mapping[str, Callable[[Composer], None]] = {
