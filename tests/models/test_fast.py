@@ -87,7 +87,8 @@ def test_sgbm_refined_gives_the_disparity_found_where_it_keeps_it() -> None:
     left = F.avg_pool2d(left, 3, 1, 1)
     right = left.roll(-20, -1)
     model = _fast("sgbm-refined", width=8, depth=1, max_disparity=64).eval()
-    assert model.semiglobal is not None and model.semiglobal.kept.bias is not None
+    assert model.semiglobal is not None
+    assert model.semiglobal.kept.bias is not None
     torch.nn.init.constant_(model.semiglobal.kept.bias, 100.0)
     with torch.inference_mode():
         disparity = model(left, right).disparity

@@ -204,6 +204,19 @@ def test_a_shipped_export_that_was_found_equal_is_taken(
     assert "fast runs quicker by openvino: pip install 'stereopsis[export]'" in caplog.text
 
 
+@pytest.mark.parametrize(("able", "proven"), [(True, True), (True, False), (False, True)])
+def test_a_shipped_export_computes_in_bfloat16_where_that_was_proven_and_the_processor_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, able: bool, proven: bool
+) -> None:
+    monkeypatch.setattr(loading, "_WEIGHTS", tmp_path)
+    monkeypatch.setattr(loading, "bfloat16_supported", lambda: able)
+    figures = {"fp32": {"close": 1.0}} | ({"bf16": {"close": 0.9}} if proven else {})
+    write_export(tmp_path / "fast.xml", dataclasses.replace(_HEADER, parity=figures))
+    expected = "bfloat16" if able and proven else "float32"
+    assert getattr(load("fast"), "runtime", "").endswith(expected)
+    assert getattr(load("fast", precision="float32"), "runtime", "").endswith("float32")
+
+
 def test_a_shipped_export_without_proof_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "_WEIGHTS", tmp_path)
     write_export(tmp_path / "fast.onnx", _HEADER)

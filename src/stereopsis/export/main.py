@@ -20,6 +20,7 @@ from stereopsis.export.quantise import calibration_feeds, quantise_onnx, quantis
 from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.header import Images, Storage
 from stereopsis.prediction.network import NetworkPredictor
+from stereopsis.prediction.runtimes import bfloat16_supported
 from stereopsis.structures import StereoSample
 
 Target = Literal["onnx", "openvino"]
@@ -127,13 +128,6 @@ def _proof(
     judged = precision == "fp32" or (original.trained and not math.isnan(parity.epe_change))
     found = failures(parity, precision, trained=original.trained) if judged else []
     return Proof(precision, parity, tuple(found), judged)
-
-
-def bfloat16_supported() -> bool:
-    """Whether OpenVINO's CPU plugin computes in bfloat16 on this processor."""
-    import openvino
-
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _check_target(path: Path, suffix: str) -> None:

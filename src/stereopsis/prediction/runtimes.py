@@ -65,6 +65,12 @@ def installed(suffix: str) -> bool:
     return importlib.util.find_spec({".onnx": "onnxruntime", ".xml": "openvino"}[suffix]) is not None
 
 
+def bfloat16_supported() -> bool:
+    """Whether OpenVINO's CPU plugin computes in bfloat16 on this processor."""
+    openvino = importlib.import_module("openvino")
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def _runtime(module: str, path: Path) -> Any:
     try:
         return importlib.import_module(module)
