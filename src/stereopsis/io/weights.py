@@ -26,7 +26,8 @@ class WeightsHeader:
 
     network: registry name; config: its config's fields, plain values (JSON; lists come back as tuples);
     licence: of the weights; provenance: where they come from; metrics: measured figures by name;
-    training: facts of the training run.
+    training: facts of the training run; certainty: how confidence becomes a probability (see
+    `stereopsis.prediction.certainty`; empty: it stays as the network gives it).
     """
 
     network: str
@@ -35,6 +36,7 @@ class WeightsHeader:
     provenance: str = ""
     metrics: Mapping[str, object] = field(default_factory=dict)
     training: Mapping[str, object] = field(default_factory=dict)
+    certainty: Mapping[str, object] = field(default_factory=dict)
 
 
 def write_weights(path: str | Path, state: Mapping[str, Tensor], header: WeightsHeader) -> None:
@@ -86,6 +88,19 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], WeightsHeader | N
         ) from None
     text = metadata.get(METADATA_KEY)
     return state, None if text is None else _header(text, path)
+
+
+def read_header(path: str | Path) -> WeightsHeader | None:
+    """The header alone; errors as `read_weights`."""
+    path = existing_file(path, "a safetensors")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(METADATA_KEY)
+    except (SafetensorError, RuntimeError, MemoryError) as error:
+        raise ValueError(
+            f"{path} is not a whole safetensors file ({error}): fetch or write it again"
+        ) from None
+    return None if text is None else _header(text, path)
 
 
 def _header(text: str, path: Path) -> WeightsHeader:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from stereopsis.geometry import left_right_error, occlusion
 from stereopsis.layers.semiglobal import Mode, semiglobal_matching
+from stereopsis.prediction.certainty import Certainty
 from stereopsis.structures import Predictor, StereoOutput, StereoPair
 
 Disparity = Float32[np.ndarray, "h w"]
@@ -50,9 +51,10 @@ class SGBM:
     left_right: also match the right view and drop pixels whose disparities differ by more than this many
     pixels; None: left view only (twice as quick, no right disparity, cruder confidence).
     fill: "background" gives dropped pixels the smaller of the nearest disparities in their row; None
-    leaves them infinite. median: size (0, 3 or 5) of a last median filter.
+    leaves them infinite. median: size (0, 3 or 5) of a last median filter. certainty: turns confidence
+    into a probability.
 
-    Confidence is `1 / (1 + left-right error)`, thus ≥ 0.5, where matched (1 without the check), and
+    Without it confidence is `1 / (1 + left-right error)`, thus ≥ 0.5, where matched (1 without the check), and
     `0.5 / (1 + distance)` to the nearest matched pixel of the row where filled; 0 where unknown.
     Occluded is where the filled views disagree. Images go in as 8-bit RGB.
     """
@@ -70,6 +72,7 @@ class SGBM:
     left_right: float | None = 1.0
     fill: Literal["background"] | None = "background"
     median: Literal[0, 3, 5] = 5
+    certainty: Certainty | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -99,7 +102,10 @@ class SGBM:
         leading = pair.left.shape[:-3]
         left, right = (image.reshape(-1, 3, height, width) for image in (pair.left, pair.right))
         outputs = [self._match(*views, count) for views in zip(left, right, strict=True)]
-        return StereoOutput.stack(outputs).reshaped(leading)
+        output = StereoOutput.stack(outputs).reshaped(leading)
+        if self.certainty is None:
+            return output
+        return dataclasses.replace(output, confidence=self.certainty(pair, output))
 
     def disparities(self, width: int) -> int:
         """How many disparities are searched in images of this width: a multiple of 16."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from stereopsis import confidence, geometry
 from stereopsis.models.base import Padding
+from stereopsis.prediction.certainty import Certainty
 from stereopsis.prediction.header import ExportHeader
 from stereopsis.prediction.runtimes import Precision, open_session
 from stereopsis.structures import StereoOutput, StereoPair
@@ -22,7 +24,7 @@ class ExportedPredictor:
     A file of any size is given images padded as its header says; a file of one size takes that size
     only. device: "cpu", or what the runtime has; precision: of OpenVINO's arithmetic; threads: of the
     CPU, None for as many as PyTorch uses; batch_size, both: as in `NetworkPredictor`. Confidence is the
-    file's, else left-right agreement.
+    file's, else left-right agreement, and what its header's certainty makes of it.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class ExportedPredictor:
         self._session = open_session(path, device=device, precision=precision, threads=threads)
         self.batch_size = self.header.batch or batch_size
         self.both = both
+        stored = self.header.certainty
+        self.certainty = Certainty.from_plain(stored) if stored else None
 
     @property
     def header(self) -> ExportHeader:
@@ -82,6 +86,8 @@ class ExportedPredictor:
             assert right is not None
             certainty = confidence.agreement(disparity, right)
         output = StereoOutput(disparity, certainty, right_disparity=right, occluded=occluded)
+        if self.certainty is not None:
+            output = dataclasses.replace(output, confidence=self.certainty(padded, output))
         return output.cropped(top, left, height, width)
 
     def _run(self, pair: StereoPair) -> tuple[Tensor, Tensor | None]:

@@ -48,7 +48,8 @@ class ExportHeader:
     size: the only (height, width) that it takes, padding being part of the graph; None: any size,
     padded by the caller as `padding` says. batch: the only batch size, None for any. precision: of
     the stored weights (fp16 is storage alone; int8 is arithmetic too). opset: of ONNX. parity:
-    figures measured at export, beside the original. version: of the exporting program.
+    figures measured at export, beside the original. certainty: as in `WeightsHeader`. version: of the
+    exporting program.
     """
 
     network: str
@@ -63,6 +64,7 @@ class ExportHeader:
     precision: Storage = "fp32"
     opset: int = 0
     parity: Mapping[str, object] = field(default_factory=dict)
+    certainty: Mapping[str, object] = field(default_factory=dict)
     version: str = ""
 
     def to_json(self) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stereopsis import confidence, geometry
 from stereopsis.models.base import StereoModel, TwoSided
+from stereopsis.prediction.certainty import Certainty
 from stereopsis.prediction.graph import TensorGraph
 from stereopsis.structures import StereoOutput, StereoPair
 
@@ -27,7 +28,7 @@ class NetworkPredictor:
     left-right disagreement. compile: "default" fuses operators with torch.compile (needs a C++ compiler;
     minutes at the first pair, again at other sizes), "cudagraphs" also replays the launches of a CUDA
     device; outputs are then plain StereoOutputs. Confidence is the network's own, else what its output's
-    kind tells, else left-right agreement. Outputs are on the CPU, float32, at the size of the pair.
+    kind tells, else left-right agreement; with `certainty`, what that makes of it. Outputs are on the CPU, float32, at the size of the pair.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class NetworkPredictor:
         batch_size: int = 1,
         both: bool = False,
         compile: Compile = "no",  # noqa: A002 - as torch calls it
+        certainty: Certainty | None = None,
     ) -> None:
         if precision not in get_args(Precision):
             raise ValueError(f"precision must be one of {', '.join(get_args(Precision))}, not {precision!r}")
@@ -49,6 +51,7 @@ class NetworkPredictor:
         self.precision = precision
         self.batch_size = batch_size
         self.both = both
+        self.certainty = certainty
         if compile not in get_args(Compile):
             raise ValueError(f"compile must be one of {', '.join(get_args(Compile))}, not {compile!r}")
         if compile == "cudagraphs" and self.device.type != "cuda":
@@ -81,6 +84,8 @@ class NetworkPredictor:
         if self.both or confidence.confidence_of(output) is None:
             output = self._with_right_view(padded, output)
         output = dataclasses.replace(output, confidence=confidence.confidence_of(output))
+        if self.certainty is not None:
+            output = dataclasses.replace(output, confidence=self.certainty(padded, output))
         return output.cropped(top, left, height, width).to("cpu", torch.float32)
 
     def _run(self, pair: StereoPair) -> StereoOutput:
