@@ -125,7 +125,8 @@ def _exported(path: Path, weights: str | Path | None, options: dict[str, Any]) -
 def _quickest(name: str, runtime: str, options: dict[str, Any]) -> Predictor | None:
     """The network's export that comes with the package, if it was found equal, by the quickest runtime here.
 
-    OpenVINO computes in bfloat16 where the processor does and where that was found good enough. None where options ask for what an export cannot do. ValueError where a runtime was named in vain.
+    OpenVINO computes in bfloat16 where the processor does and where that was found good enough. None
+    where options ask for what an export cannot do. ValueError where a runtime was named in vain.
     """
     asked = set(options) - {"batch_size", "both", "threads", "precision"}
     plain = not asked or (asked == {"device"} and str(options["device"]) == "cpu")
@@ -137,9 +138,9 @@ def _quickest(name: str, runtime: str, options: dict[str, Any]) -> Predictor | N
             _log.warning("%s runs quicker by %s: pip install 'stereopsis[export]'", name, known)
             continue
         found = ExportedPredictor(path, **options)
-        if suffix == ".xml" and "precision" not in options and "bf16" in found.header.parity:
-            if bfloat16_supported():
-                found = ExportedPredictor(path, **options, precision="bfloat16")
+        free = suffix == ".xml" and "precision" not in options
+        if free and "bf16" in found.header.parity and bfloat16_supported():
+            found = ExportedPredictor(path, **options, precision="bfloat16")
         if found.header.parity:
             _log.info("%s runs by %s", name, found.runtime)
             return found
