@@ -54,8 +54,8 @@ class SGBM:
     leaves them infinite. median: size (0, 3 or 5) of a last median filter. certainty: turns confidence
     into a probability.
 
-    Without it confidence is `1 / (1 + left-right error)`, thus ≥ 0.5, where matched (1 without the check), and
-    `0.5 / (1 + distance)` to the nearest matched pixel of the row where filled; 0 where unknown.
+    Without it confidence is `1 / (1 + left-right error)`, thus ≥ 0.5, where matched (1 without the check),
+    and `0.5 / (1 + distance)` to the nearest matched pixel of the row where filled; 0 where unknown.
     Occluded is where the filled views disagree. Images go in as 8-bit RGB.
     """
 

@@ -28,7 +28,8 @@ class NetworkPredictor:
     left-right disagreement. compile: "default" fuses operators with torch.compile (needs a C++ compiler;
     minutes at the first pair, again at other sizes), "cudagraphs" also replays the launches of a CUDA
     device; outputs are then plain StereoOutputs. Confidence is the network's own, else what its output's
-    kind tells, else left-right agreement; with `certainty`, what that makes of it. Outputs are on the CPU, float32, at the size of the pair.
+    kind tells, else left-right agreement; with `certainty`, what that makes of it. Outputs are on the CPU,
+    float32, at the size of the pair.
     """
 
     def __init__(
