@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
@@ -47,23 +47,30 @@ def _groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any
 
 def build_schedule(optimizer: Optimizer, settings: OptimizerSettings, steps: int) -> LRScheduler:
     """The schedule, stepped once an optimiser step."""
-    rates = [group["lr"] for group in optimizer.param_groups]
     builders: dict[str, Callable[[], LRScheduler]] = {
         "constant": lambda: LambdaLR(optimizer, lambda _: 1.0),
         "steps": lambda: MultiStepLR(optimizer, settings.milestones, settings.gamma),
         "exponential": lambda: StepLR(optimizer, max(1, settings.every), settings.gamma),
-        "one-cycle": lambda: OneCycleLR(
-            optimizer,
-            rates,
-            total_steps=steps + settings.extra_steps,
-            pct_start=settings.warmup,
-            cycle_momentum=False,
-            anneal_strategy="linear",
-        ),
+        "one-cycle": lambda: _one_cycle(optimizer, settings, steps, "linear"),
+        "one-cycle-cosine": lambda: _one_cycle(optimizer, settings, steps, "cos"),
         "warmup-cosine": lambda: LambdaLR(optimizer, _warmup_cosine(settings, steps)),
         "trapezoid": lambda: LambdaLR(optimizer, _trapezoid(settings, steps)),
     }
     return _named(builders, settings.schedule, "optimizer.schedule")()
+
+
+def _one_cycle(
+    optimizer: Optimizer, settings: OptimizerSettings, steps: int, anneal: Literal["linear", "cos"]
+) -> LRScheduler:
+    """PyTorch's, with its start at 1/25 and its end at 1/250,000 of the rate."""
+    return OneCycleLR(
+        optimizer,
+        [group["lr"] for group in optimizer.param_groups],
+        total_steps=steps + settings.extra_steps,
+        pct_start=settings.warmup,
+        cycle_momentum=False,
+        anneal_strategy=anneal,
+    )
 
 
 def _warmup_cosine(settings: OptimizerSettings, steps: int) -> Callable[[int], float]:
