@@ -124,7 +124,8 @@ def prove(path: Path, original: Original, samples: Sequence[StereoSample]) -> li
 def _proof(
     precision: Judged, exported: ExportedPredictor, original: Original, samples: Sequence[StereoSample]
 ) -> Proof:
-    parity = measure_parity(NetworkPredictor(original.model), exported, samples, runtime=exported.runtime)
+    beside = NetworkPredictor(original.model, certainty=original.certainty)
+    parity = measure_parity(beside, exported, samples, runtime=exported.runtime)
     judged = precision == "fp32" or (original.trained and not math.isnan(parity.epe_change))
     found = failures(parity, precision, trained=original.trained) if judged else []
     return Proof(precision, parity, tuple(found), judged)

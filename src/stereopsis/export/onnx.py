@@ -220,6 +220,7 @@ def _header(
         batch=batch,
         padding=_free(original.model.padding) if size is None else Padding(),
         opset=OPSET,
+        certainty={} if original.certainty is None else original.certainty.plain(),
         version=__version__,
     )
 

@@ -11,21 +11,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from stereopsis.io.weights import read_weights
+from stereopsis.io.weights import read_header
 from stereopsis.models.base import MonoModel, StereoModel
 from stereopsis.models.registry import create, entry, list_models, name_of
-from stereopsis.prediction.loading import load_model, shipped_weights
+from stereopsis.prediction.certainty import Certainty
+from stereopsis.prediction.loading import load_model, shipped_weights, stored_certainty
 
 
 @dataclass(frozen=True)
 class Original:
-    """A network in evaluation mode; trained is False where its weights are random."""
+    """A network in evaluation mode; trained is False where its weights are random; certainty: what its
+    confidence means, of cues that an exported file has too."""
 
     model: StereoModel[Any, Any]
     network: str
     licence: str
     provenance: str
     trained: bool
+    certainty: Certainty | None = None
 
     @property
     def config(self) -> dict[str, object]:
@@ -48,7 +51,8 @@ def original(name: str | Path, *, weights: str | Path | None = None, **options: 
     network = name_of(model)
     if weights is not None and type(model) is not entry(str(name)).network:
         raise ValueError(f"{path} holds {network}, not {name}: name that")
-    header = read_weights(path)[1] if path.suffix == ".safetensors" else None
+    header = read_header(path) if path.suffix == ".safetensors" else None
+    certainty = stored_certainty(path)
     card = entry(network).card
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -58,6 +62,7 @@ def original(name: str | Path, *, weights: str | Path | None = None, **options: 
         licence=card.weights_licence if header is None else header.licence,
         provenance=(header and header.provenance) or f"{path.name}, sha256 {digest}",
         trained=True,
+        certainty=certainty if certainty is not None and certainty.of_any_output else None,
     )
 
 

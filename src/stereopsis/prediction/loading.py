@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from stereopsis.io.files import read_json
 from stereopsis.io.foreign import read_checkpoint
-from stereopsis.io.weights import WeightsHeader, read_weights
+from stereopsis.io.weights import WeightsHeader, read_header, read_weights
 from stereopsis.models.base import MonoModel, StereoModel, load_strictly, replace_config
 from stereopsis.models.registry import create, entry, list_models, model_from_official
+from stereopsis.prediction.certainty import Certainty
 from stereopsis.prediction.classical import SGBM
 from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.network import NetworkPredictor
@@ -81,20 +83,27 @@ def load(model: str | Path, *, weights: str | Path | None = None, **options: Any
             return exported
     run = {key: options.pop(key) for key in _RUN_OPTIONS if key in options}
     if weights is not None:
-        expected = entry(name)
-        loaded = _load_model(Path(weights), options)
-        if type(loaded) is not expected.network:
-            raise ValueError(f"{weights} holds {type(loaded).__name__}, not {name}: name that or no model")
+        entry(name)
+        path = Path(weights)
     elif name in list_models():
-        loaded = _load_model(shipped_weights(name), options)
+        path = shipped_weights(name)
     elif Path(name).suffix or Path(name).exists():
-        loaded = _load_model(Path(name), options)
+        path = Path(name)
     else:
         entry(name)  # raises, naming the nearest
         raise AssertionError(name)
+    loaded = _load_model(path, options)
+    if weights is not None and type(loaded) is not entry(name).network:
+        raise ValueError(f"{weights} holds {type(loaded).__name__}, not {name}: name that or no model")
     if isinstance(loaded, MonoModel):
         raise ValueError(f"{name} is monocular: it gives relative depth of one image, not disparity")
-    return NetworkPredictor(loaded, **run)
+    return NetworkPredictor(loaded, certainty=stored_certainty(path), **run)
+
+
+def stored_certainty(path: Path) -> Certainty | None:
+    """What a weights file says that its network's confidence means; None where it says nothing."""
+    header = read_header(path) if path.suffix == ".safetensors" else None
+    return Certainty.from_plain(header.certainty) if header and header.certainty else None
 
 
 def load_model(path: str | Path, **options: Any) -> StereoModel[Any, Any] | MonoModel[Any]:
@@ -103,11 +112,14 @@ def load_model(path: str | Path, **options: Any) -> StereoModel[Any, Any] | Mono
 
 
 def _sgbm(**options: Any) -> Predictor:
-    known = {field.name for field in dataclasses.fields(SGBM)}
+    known = {field.name for field in dataclasses.fields(SGBM)} - {"certainty"}
     for key in options:
         if key not in known:
             raise ValueError(f"sgbm has no option {key!r}: its options are {', '.join(sorted(known))}")
-    return SGBM(**options)
+    stored = _WEIGHTS / "sgbm.certainty.json"
+    if not stored.exists() or {"left_right", "fill", "median"} & set(options):
+        return SGBM(**options)  # what was fitted knows this program's own settings only
+    return SGBM(**options, certainty=Certainty.from_plain(read_json(stored, "a certainty")))
 
 
 def _exported(path: Path, weights: str | Path | None, options: dict[str, Any]) -> Predictor:
