@@ -179,7 +179,7 @@ class Composer:
         self.add(shape, Pose.of(at, size * stretch, turn), depth=float(at[2]))
 
     def headlamp(self, *, strength: float, resolution: int) -> Light:
-        """A light beside the cameras that fades with distance; its depth map is little wider than the image."""
+        """A light beside the cameras that fades with distance; its depth map holds the image and a margin."""
         rng = self.rng
         at = [float(self.near * value) for value in rng.uniform(-0.15, 0.15, 3)]
         widest = 0.5 * max(1.0, self.aspect) / self.rig.focal + 0.2
