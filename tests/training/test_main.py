@@ -87,6 +87,17 @@ def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_weights(
     assert _equal(_weights(undisturbed), _weights(train(settings)))
 
 
+def test_who_asks_to_stop_does_not_wait_for_a_validation(
+    tiny: Tiny, planes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tiny(f"data.validation=[{{name: folder, split: truth, root: {planes}}}]")
+    with monkeypatch.context() as patched:
+        patched.setattr(main, "create_loss", lambda *_, **__: SignalAt(signal.SIGTERM, 3))
+        stopped = train(settings)
+    assert stopped.steps == 3
+    assert "validation/epe" not in stopped.metrics
+
+
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     undisturbed = train(tiny(output="undisturbed"))
     settings = tiny(output="full")

@@ -73,6 +73,7 @@ class Checkpoints(Callback):
             self._save(trainer, step)
         if self.interrupted is not None:
             trainer.should_stop = True
+            trainer.limit_val_batches = 0  # who asks to stop does not wait for a validation
 
     def _save(self, trainer: Trainer, step: int) -> None:
         if not trainer.fast_dev_run:  # pyright: ignore[reportAttributeAccessIssue]
