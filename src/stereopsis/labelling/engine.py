@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from stereopsis.labelling.claims import Claims
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Gets every piece of work done once, here or elsewhere.
 

@@ -275,10 +275,16 @@ def isotonic(
     blocks: list[tuple[float, float, int]] = []  # sum of outcomes, sum of scores, count
     for part in np.array_split(order, min(bins, len(order))):
         block = float(right[part].sum()), float(score[part].sum()), len(part)
-        while blocks and blocks[-1][0] / blocks[-1][2] >= block[0] / block[2]:
+        while blocks and not _rises(blocks[-1], block):
             last = blocks.pop()
             block = last[0] + block[0], last[1] + block[1], last[2] + block[2]
         blocks.append(block)
     counts = np.array([count for _, _, count in blocks])
     knots = np.array([total for _, total, _ in blocks]) / counts
     return knots, np.array([total for total, _, _ in blocks]) / counts
+
+
+def _rises(first: tuple[float, float, int], second: tuple[float, float, int]) -> bool:
+    """Whether both the share of outcomes and the score rise (ties of the score may fall into two bins)."""
+    (outcome, score, count), (next_outcome, next_score, next_count) = first, second
+    return outcome / count < next_outcome / next_count and score / count + 1e-9 < next_score / next_count
