@@ -122,7 +122,8 @@ class TrainerSettings:
     nodes: int = 1
     strategy: str = "auto"
     """auto or ddp."""
-    sync_batch_norm: bool = False
+    sync_batch_norm: bool = True
+    """Several CUDA processes take the statistics of batch norm together (the CPU's backend cannot)."""
     compile: bool = False
     threads: int = 0
     """Threads of torch on the CPU; 0 leaves its choice."""

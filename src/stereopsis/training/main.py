@@ -18,6 +18,7 @@ from torch import nn
 
 from stereopsis.io.atomic import writing
 from stereopsis.io.weights import WeightsHeader, as_tuples, read_weights, write_weights
+from stereopsis.layers.convolution import freeze_batch_norm_2d
 from stereopsis.losses import create_loss
 from stereopsis.models.base import Adopting, MonoModel, StereoModel
 from stereopsis.models.registry import create
@@ -38,6 +39,7 @@ _MAY_CHANGE = {
         "pictures_every",
         "accelerator",
         "threads",
+        "sync_batch_norm",
     },
     "data": {"workers"},
 }
@@ -95,8 +97,9 @@ def build_task(settings: TrainSettings) -> SupervisedTask:
     """The network (from weights where given), its loss and its optimiser."""
     torch.manual_seed(settings.trainer.seed)
     model = build_model(settings.model)
-    if settings.trainer.sync_batch_norm and torch.cuda.is_available():
-        model = cast(StereoModel[Any, Any], nn.SyncBatchNorm.convert_sync_batchnorm(model))
+    several = settings.trainer.devices * settings.trainer.nodes > 1
+    if settings.trainer.sync_batch_norm and several and torch.cuda.is_available():
+        synchronise_batch_norms(model, frozen=settings.model.freeze_batch_norm)
     if settings.trainer.compile:
         model.compile(dynamic=False)
     return SupervisedTask(
@@ -107,6 +110,17 @@ def build_task(settings: TrainSettings) -> SupervisedTask:
         batch_norm_frozen=settings.model.freeze_batch_norm,
         output=Path(settings.output),
     )
+
+
+def synchronise_batch_norms(model: nn.Module, *, frozen: bool) -> None:
+    """Batch norms that learn their statistics take them over all processes; frozen ones stay as they are."""
+    model.train()
+    if frozen:
+        freeze_batch_norm_2d(model)
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d) and child.training:
+                setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
 
 
 def build_model(settings: ModelSettings) -> StereoModel[Any, Any]:
