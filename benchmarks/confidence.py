@@ -39,7 +39,7 @@ from stereopsis.synthesis.stream import SyntheticStream
 
 SEED = 977_000_017
 SIZE = (384, 512)
-LARGEST = 700_000
+LARGEST = 400_000
 """Pixels; larger open scenes are reduced, so that one does not outweigh all the others in time."""
 
 Answers = list[tuple[StereoSample, StereoOutput]]
@@ -54,10 +54,15 @@ def main() -> None:
     parser.add_argument("--fit", type=int, default=24, help="pairs to fit on")
     parser.add_argument("--held", type=int, default=16, help="pairs held back")
     parser.add_argument("--distribution", default="general")
+    parser.add_argument("--scenes", type=Path, help="rendered already, by stereopsis render")
     parser.add_argument("--store", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    stream = SyntheticStream(SEED, arguments.distribution, size=SIZE)
+    stream = (
+        SyntheticStream(SEED, arguments.distribution, size=SIZE)
+        if arguments.scenes is None
+        else StereoDataset(list_pairs("scenes", "truth", root=arguments.scenes))
+    )
     samples = list(islice(stream, arguments.fit + arguments.held))
     results = {}
     reliability = {}
@@ -72,7 +77,9 @@ def main() -> None:
     facts = {
         "fit": arguments.fit,
         "held_back": arguments.held,
-        "data": f"synthetic/{arguments.distribution} seed {SEED} {SIZE[1]}x{SIZE[0]}",
+        "data": [info.name for sample in samples[:1] for info in sample.info],
+        "distribution": arguments.distribution,
+        "size": list(samples[0].pair.size),
         "threshold": THRESHOLD,
     }
     write(arguments.json, json.dumps({**facts, "predictors": results}, indent=1) + "\n")
@@ -114,7 +121,7 @@ def measure(
             "open": list(answers(Spread(spread), open_scenes())),
         }
         add(f"spread by {title}", None, sets)
-    chosen, _ = best(fitting, holding, facts=f"synthetic seed {SEED}", plain=isinstance(bare, SGBM))
+    chosen, _ = best(fitting, holding, facts=told(fit), plain=isinstance(bare, SGBM))
     add("default", chosen)
     curves = {"before": reliability(holding, None), "after": reliability(holding, chosen)}
     return figures, curves, chosen
@@ -154,6 +161,12 @@ def open_scenes() -> Iterator[StereoSample]:
         height, width = sample.pair.size
         scale = min(1.0, (LARGEST / (height * width)) ** 0.5)
         yield sample if scale == 1 else zoom(sample, scale, scale)
+
+
+def told(samples: Sequence[StereoSample]) -> str:
+    """Data set and first name of the pairs fitted on, for the record."""
+    info = samples[0].info[0]
+    return f"{info.dataset}, {len(samples)} pairs from {info.name} on"
 
 
 def plain(found: Quality) -> dict[str, float]:

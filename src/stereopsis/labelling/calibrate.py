@@ -27,6 +27,9 @@ from stereopsis.structures import Predictor, StereoOutput, StereoSample
 PIXELS = 4000
 """Pixels drawn of each pair to fit on."""
 
+MEASURED = 50_000
+"""Pixels of each pair, or a few more, that confidence is measured on."""
+
 CHEAP = tuple(name for name in CUES if name != "left-right")
 """Cues that cost no second pass."""
 
@@ -116,6 +119,8 @@ def quality(answered: Iterable[Answer], certainty: Certainty | None = None) -> Q
             continue
         error = (output.disparity - sample.disparity).abs()[known].double()
         sure = confidence[known].double()
+        step = max(1, len(error) // MEASURED)
+        error, sure = error[::step], sure[::step]
         best_curve = sparsification(error, -error)
         rows.append(
             (

@@ -79,7 +79,7 @@ class Augmented:
 
 def consensus(disparities: Float[Tensor, "k *b h w"]) -> Float[Tensor, "*b h w"]:
     """The mean of those within a pixel of the (lower) median; infinite where that is unknown."""
-    median = disparities.nan_to_num(nan=math.inf).median(0).values
+    median = torch.where(disparities.isnan(), math.inf, disparities).median(0).values
     near = (disparities - median).abs() <= 1
     total = torch.where(near, disparities, 0.0).sum(0)
     return torch.where(median.isfinite(), total / near.sum(0).clamp(min=1), math.inf)
