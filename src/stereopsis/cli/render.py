@@ -13,7 +13,7 @@ def render(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the scene folders.")],
     distribution: Annotated[
         str,
-        typer.Option(help="general, indoor, driving, close-range, endoscopy-like or sanity."),
+        typer.Option(help="general, indoor, driving, close-range, low-texture, endoscopy-like or sanity."),
     ] = "general",
     count: Annotated[int, typer.Option(min=1, help="How many pairs.")] = 1000,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the images.")] = "640x480",

@@ -181,8 +181,23 @@ ENDOSCOPY = Distribution(
     headlamp=True,
 )
 
+LOW_TEXTURE = Distribution(
+    name="low-texture",
+    layouts=GENERAL.layouts,
+    objects=(4, 22),
+    shapes=_weights(
+        box=6, panel=3, cylinder=2, ellipsoid=1.5, cone=1, rod=1.5, polygon=1, torus=0.5, letter=0.5
+    ),
+    patterns=_weights(
+        plain=6, gradient=3, noise=1, marble=0.5, stripes=0.5, scratches=0.8, glyphs=0.6, bricks=0.3
+    ),
+    apparent=(0.05, 0.32),
+    texel=(1.0, 8.0),
+    glossy=0.4,
+)
+
 DISTRIBUTIONS: Mapping[str, Distribution] = MappingProxyType(
-    {d.name: d for d in (GENERAL, INDOOR, DRIVING, CLOSE_RANGE, ENDOSCOPY, SANITY)}
+    {d.name: d for d in (GENERAL, INDOOR, DRIVING, CLOSE_RANGE, LOW_TEXTURE, ENDOSCOPY, SANITY)}
 )
 
 
