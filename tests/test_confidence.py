@@ -9,11 +9,16 @@ import torch
 
 from stereopsis.confidence import (
     agreement,
+    box_mean,
     confidence_of,
     convergence,
+    deviation,
     entropy,
     from_pixels,
     mixture_spread,
+    peak_ratio,
+    photometric_error,
+    unimodality,
 )
 from stereopsis.structures import IterativeOutput, MixtureOutput, StereoOutput, VolumeOutput
 
@@ -69,3 +74,46 @@ def test_confidence_of_takes_what_the_kind_knows() -> None:
     assert confidence_of(moved).unique().tolist() == [0.25]
     mixture = MixtureOutput(disparity, pi=own, mu=disparity[:, None], b=torch.zeros(1, 1, 4, 8))
     assert confidence_of(mixture).unique().tolist() == [1.0]
+
+
+def test_peaks_and_modes_by_hand() -> None:
+    p = torch.tensor([0.0, 0.1, 0.4, 0.1, 0.0, 0.1, 0.3, 0.0]).reshape(8, 1, 1)
+    assert float(peak_ratio(p)) == pytest.approx(1 - 0.3 / 0.4)
+    assert float(unimodality(p, reach=2)) == pytest.approx(0.6)
+    one = torch.tensor([0.0, 0.2, 0.6, 0.2, 0.0, 0.0, 0.0, 0.0]).reshape(8, 1, 1)
+    assert float(peak_ratio(one)) == 1.0
+    assert float(unimodality(one)) == pytest.approx(1.0)
+
+
+def test_box_means_are_cut_off_at_the_borders() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand(2, 5, 7, generator=generator)
+    means = box_mean(values, 3)
+    for y, x in ((0, 0), (2, 3), (4, 6), (0, 5)):
+        part = values[:, max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
+        torch.testing.assert_close(means[:, y, x], part.mean((-2, -1)))
+
+
+def test_the_photometric_error_is_least_at_the_true_disparity_in_either_view() -> None:
+    generator = torch.Generator().manual_seed(0)
+    texture = torch.rand(3, 30, 60, generator=generator) * 0.6
+    left, right = texture[..., :50], texture[..., 4:54] + 0.2  # disparity 4, other exposure
+    for view in ("left", "right"):
+        inner = (slice(8, -8), slice(16, -16))
+        errors = [
+            photometric_error(left, right, torch.full((30, 50), value), view=view)[inner]
+            for value in (4.0, 6.0)
+        ]
+        assert float(errors[0].max()) < 0.02
+        assert float(errors[1].min()) > 0.03
+    beside = photometric_error(left, right, torch.full((30, 50), 4.0))
+    assert beside[0, :4].tolist() == [math.inf] * 4
+
+
+def test_deviation_is_that_of_the_laplacian_errors() -> None:
+    generator = torch.Generator().manual_seed(0)
+    uniform = torch.rand(400_000, generator=generator, dtype=torch.float64) - 0.5
+    errors = -0.7 * uniform.sign() * torch.log1p(-2 * uniform.abs())
+    share = (errors.abs() <= 1).double().mean().reshape(1, 1)
+    assert float(deviation(share)) == pytest.approx(float(errors.std()), rel=0.01)
+    assert deviation(torch.tensor([[0.0, 1.0]])).tolist() == [[math.inf, 0.0]]

@@ -119,6 +119,15 @@ def box_mean(values: Float[Tensor, "*b h w"], window: int) -> Float[Tensor, "*b 
     return torch.from_numpy(means).reshape(values.shape).to(values)
 
 
+def deviation(confidence: Float[Tensor, "*b h w"], *, threshold: float = 1.0) -> Float[Tensor, "*b h w"]:
+    """Pixels of standard deviation of errors that are below `threshold` with this probability.
+
+    Errors are taken as Laplacian, P(|error| <= t) = 1 - exp(-t / b), whose deviation is b times the root
+    of 2: 0 at confidence 1, infinite at 0. `Calibration.depth_uncertainty` makes metres of it.
+    """
+    return math.sqrt(2) * threshold / -torch.log1p(-confidence.clamp(0, 1))
+
+
 def confidence_of(output: StereoOutput) -> Float[Tensor, "*b h w"] | None:
     """The output's own confidence, else what its kind tells, else left-right agreement, else None."""
     if output.confidence is not None:
