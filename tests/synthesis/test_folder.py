@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +115,30 @@ def test_the_command_renders_in_processes_and_says_what_is_wrong(tmp_path):
     wrong = runner.invoke(app, ["--size", "640", "--output", str(tmp_path)])
     assert isinstance(wrong.exception, ValueError)
     assert "WIDTHxHEIGHT" in str(wrong.exception)
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_killed_parent(tmp_path):
+    command = [sys.executable, "-m", "stereopsis", "render", "--distribution", "sanity", "--count", "100000"]
+    arguments = ["--size", "64x48", "--workers", "2", "--output", str(tmp_path)]
+    process = subprocess.Popen([*command, *arguments], start_new_session=True)
+    while not list(tmp_path.glob("sanity-*/scene.json")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    time.sleep(3)
+    before = len(list(tmp_path.glob("sanity-*/scene.json")))
+    time.sleep(3)
+    assert len(list(tmp_path.glob("sanity-*/scene.json"))) == before
+    left = [p for p in Path("/proc").glob("[0-9]*/stat") if _session(p) == process.pid]
+    assert left == []
+
+
+def _session(stat: Path) -> int:
+    """The session of a process that is more than a remnant; 0 where it is gone."""
+    try:
+        state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+    except OSError:
+        return 0
+    return 0 if state == "Z" else int(session)

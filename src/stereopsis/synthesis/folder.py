@@ -10,11 +10,13 @@ import json
 import os
 import secrets
 import shutil
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +70,7 @@ def render_folder(order: Order, *, workers: int = 1) -> Iterator[str]:
         for index in missing:
             yield _render_one(order, index)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin) as pool:
         pending: list[Future[str]] = [pool.submit(_render_one, order, index) for index in missing]
         try:
             for done in as_completed(pending):
@@ -78,8 +80,17 @@ def render_folder(order: Order, *, workers: int = 1) -> Iterator[str]:
             raise
 
 
-def _one_thread() -> None:
+def _begin() -> None:
+    """One thread for rendering; and another that ends the worker with its parent, however that was killed."""
     torch.set_num_threads(1)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 def _finished(order: Order, index: int) -> bool:
