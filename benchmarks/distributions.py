@@ -36,7 +36,7 @@ from stereopsis.synthesis.shading import Shader
 from stereopsis.synthesis.truth import look, render_truth
 
 CPU = torch.device("cpu")
-SMALL = (96, 128)
+SMALL = (72, 96)
 REAL = "open photographs"
 RENDERED = ("sceneflow", "synthetic")
 """The open scenes whose names begin so are rendered, not photographed."""
@@ -159,14 +159,20 @@ def _quantile(histogram: np.ndarray, share: float, width: float) -> float:
 def difficulty(arguments: argparse.Namespace) -> None:
     """SGBM's end-point error and bad-2 over all valid pixels, mean over pairs, on one thread.
 
-    It is told the largest disparity of every pair, rounded up to a multiple of 16.
+    It is told the largest disparity of every pair, rounded up to a multiple of 16. `--scenes` reads pairs of
+    `--size` that were rendered before instead of rendering them.
     """
     cv2.setNumThreads(1)
     width, height = (int(n) for n in arguments.size.split("x"))
     for kind in arguments.distributions:
-        stream = SyntheticStream(arguments.seed, kind, size=(height, width), length=arguments.count)
-        result = {"size": arguments.size, **_matched(iter(stream))}
-        _report(arguments.json, "difficulty", kind, result)
+        if arguments.scenes:
+            dataset = StereoDataset(list_pairs("scenes", "truth", root=str(arguments.scenes / kind)))
+            samples = (dataset[index] for index in range(arguments.count))
+        else:
+            samples = iter(
+                SyntheticStream(arguments.seed, kind, size=(height, width), length=arguments.count)
+            )
+        _report(arguments.json, "difficulty", kind, {"size": arguments.size, **_matched(samples)})
     real = list(photographs())
     if real:
         result = {"size": f"reduced to a width of {width}", **_matched(_resized(s, width) for s in real)}
@@ -253,9 +259,10 @@ def main() -> None:
     parser.add_argument("verb", choices=verbs)
     parser.add_argument("distributions", nargs="*", default=list(DISTRIBUTIONS))
     parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--images", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--size", default="320x240")
+    parser.add_argument("--size", default="512x384")
+    parser.add_argument("--scenes", type=Path, help="folder of rendered data sets, by distribution's name")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()

@@ -1,9 +1,9 @@
 """Diversity pays: one small network trained equally long on two distributions, measured on the open scenes.
 
 `fast-tiny` takes the same steps from the same seed, on as many pairs of `general` as of `sanity`, with the
-same crops and augmentation on one thread. Both are measured on the open scenes and on pairs that neither
+same crops and augmentation on one thread each. Both are measured on the open scenes and on pairs that neither
 has seen, of either distribution. The data sets are rendered where they are not there yet; a training that
-was stopped goes on.
+was stopped goes on, and `--kinds` runs one of the two beside the other.
 
     python benchmarks/diversity.py --work diversity/ --json benchmarks/results/diversity.json
 """
@@ -32,12 +32,12 @@ RENDERED = ("sceneflow", "synthetic")
 """The open scenes whose names begin so are rendered, not photographed."""
 
 TRAINING = (
-    "model.name=fast-tiny data.validation=[] data.batch_size=4 data.crop=[256,320] data.workers=0 "
+    "model.name=fast-tiny data.validation=[] data.batch_size=4 data.crop=[192,256] data.workers=0 "
     "data.max_disparity=192 data.augment.flip=0.5 data.augment.vertical_flip=0.2 data.augment.camera=0.5 "
     "data.augment.brightness=0.2 data.augment.contrast=0.2 data.augment.gamma=[0.8,1.25] "
     "data.augment.asymmetric=0.2 data.augment.scale=[-0.2,0.4] loss=smooth_l1 "
     "loss.options.weights=[0.5,0.7,1.0] optimizer.lr=1e-3 optimizer.schedule=one-cycle "
-    "trainer.precision=bf16-mixed trainer.threads=1 trainer.gradient_clip=1.0 trainer.checkpoint_every=200 "
+    "trainer.precision=bf16-mixed trainer.threads=1 trainer.gradient_clip=1.0 trainer.checkpoint_every=100 "
     "trainer.pictures_every=100000"
 )
 
@@ -104,7 +104,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=800, help="pairs to train on, of each distribution")
     parser.add_argument("--held-back", type=int, default=40, help="pairs to measure on, of each distribution")
     parser.add_argument("--size", default="512x384")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -116,10 +117,11 @@ def main() -> None:
     trained = {
         kind: rendered(work / kind, kind, count=arguments.count, seed=seed, size=size)
         for kind, seed in SEEDS.items()
+        if kind in arguments.kinds
     }
     runs = []
     for seed in arguments.seeds:
-        for kind in KINDS:
+        for kind in arguments.kinds:
             begun = _processor_minutes()
             output = work / f"{kind}-{seed}"
             weights = train(trained[kind], output, steps=arguments.steps, seed=seed)
@@ -131,6 +133,10 @@ def main() -> None:
             print(json.dumps(run, indent=1), flush=True)
             runs.append(run)
     if arguments.json:
+        if arguments.json.exists():
+            known = json.loads(arguments.json.read_text())["runs"]
+            ours = [(run["trained on"], run["seed"]) for run in runs]
+            runs = [run for run in known if (run["trained on"], run["seed"]) not in ours] + runs
         settings = {"pairs": arguments.count, "size": size, "steps": arguments.steps, "training": TRAINING}
         with writing(arguments.json) as temporary:
             temporary.write_text(json.dumps({"settings": settings, "runs": runs}, indent=1) + "\n")
