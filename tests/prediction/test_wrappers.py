@@ -10,7 +10,7 @@ import torch
 
 from records import records_equal
 from stereopsis.prediction.mirrored import Mirrored
-from stereopsis.prediction.rescaled import Rescaled
+from stereopsis.prediction.rescaled import Rescaled, enlarged
 from stereopsis.prediction.shifted import Shifted
 from stereopsis.prediction.tiled import Tiled
 from stereopsis.structures import StereoOutput, StereoPair
@@ -219,3 +219,19 @@ def test_limits_that_no_window_can_keep_are_said() -> None:
     wide = torch.linspace(0, 500, 2000).expand(900, 2000)
     with pytest.raises(ValueError, match="too small for this pair"):
         Tiled(Oracle(), pixels=66_000, overlap=200)(marked_pair(wide))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((10, 40), (20, 80)), ((15, 60), (20, 80)), ((20, 80), (20, 80)), ((4, 16), (8, 32))],
+)
+def test_small_pairs_are_enlarged_at_most_twice(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def constant(pair: StereoPair) -> StereoOutput:
+        seen.append(pair.size)
+        return StereoOutput(torch.full(pair.size, 4.0), torch.ones(pair.size))
+
+    output = enlarged(constant, StereoPair(torch.rand(3, *size), torch.rand(3, *size)), 1600)
+    assert seen == [expected]
+    torch.testing.assert_close(output.disparity, torch.full(size, 4.0 * size[1] / expected[1]))

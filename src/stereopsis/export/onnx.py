@@ -219,6 +219,7 @@ def _header(
         size=size,
         batch=batch,
         padding=_free(original.model.padding) if size is None else Padding(),
+        least_pixels=original.model.least_pixels,
         opset=OPSET,
         certainty={} if original.certainty is None else original.certainty.plain(),
         version=__version__,

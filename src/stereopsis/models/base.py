@@ -98,6 +98,11 @@ class StereoModel(nn.Module, ABC, Generic[Config, Output]):
         """How the predictor pads images for this network."""
         return Padding()
 
+    @property
+    def least_pixels(self) -> int:
+        """Predictors enlarge images of fewer pixels, where they can choose the size, to about so many."""
+        return 0
+
     @abstractmethod
     def forward(self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"]) -> Output: ...
 

@@ -102,6 +102,14 @@ class Fast(StereoModel[FastConfig, VolumeOutput]):
         multiple = 32 * self.config.reduction
         return Padding(multiple=(multiple, multiple), vertical="bottom", horizontal="right")
 
+    @property
+    def least_pixels(self) -> int:
+        """VGA: the planes are wider than what is thin in smaller images, and it is still quick.
+
+        The range grows with them, in pixels of the image; where another one was asked for, it is kept.
+        """
+        return 480 * 640 if self.config.max_disparity == FastConfig.max_disparity else 0
+
     def forward(self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"]) -> VolumeOutput:
         guide, reduction = self.semiglobal, self.config.reduction
         found = None if guide is None else match(left, right, self.config.max_disparity)

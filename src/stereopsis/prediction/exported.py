@@ -14,6 +14,7 @@ from stereopsis import confidence, geometry
 from stereopsis.models.base import Padding
 from stereopsis.prediction.certainty import Certainty
 from stereopsis.prediction.header import ExportHeader
+from stereopsis.prediction.rescaled import enlarged
 from stereopsis.prediction.runtimes import Precision, open_session
 from stereopsis.structures import StereoOutput, StereoPair
 
@@ -55,8 +56,11 @@ class ExportedPredictor:
         """What runs it, its version and its arithmetic."""
         return self._session.runtime
 
-    @torch.inference_mode()
     def __call__(self, pair: StereoPair) -> StereoOutput:
+        return enlarged(self._at_size, pair, self.header.least_pixels if self.header.size is None else 0)
+
+    @torch.inference_mode()
+    def _at_size(self, pair: StereoPair) -> StereoOutput:
         size = self.header.size
         if size is not None and pair.size != size:
             raise ValueError(

@@ -46,10 +46,10 @@ class ExportHeader:
     network, config, licence, provenance: as in `WeightsHeader`; trained: False where the weights are
     random. images: what it takes: "float32", RGB in [0, 1], [b 3 h w], or "uint8", RGB, [b h w 3].
     size: the only (height, width) that it takes, padding being part of the graph; None: any size,
-    padded by the caller as `padding` says. batch: the only batch size, None for any. precision: of
-    the stored weights (fp16 is storage alone; int8 is arithmetic too). opset: of ONNX. parity:
-    figures measured at export, beside the original. certainty: as in `WeightsHeader`. version: of the
-    exporting program.
+    enlarged by the caller to `least_pixels` (see `StereoModel`) and padded as `padding` says. batch: the
+    only batch size, None for any. precision: of the stored weights (fp16 is storage alone; int8 is
+    arithmetic too). opset: of ONNX. parity: figures measured at export, beside the original. certainty:
+    as in `WeightsHeader`. version: of the exporting program.
     """
 
     network: str
@@ -61,6 +61,7 @@ class ExportHeader:
     size: tuple[int, int] | None = None
     batch: int | None = None
     padding: Padding = field(default_factory=Padding)
+    least_pixels: int = 0
     precision: Storage = "fp32"
     opset: int = 0
     parity: Mapping[str, object] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from stereopsis import confidence, geometry
 from stereopsis.models.base import StereoModel, TwoSided
 from stereopsis.prediction.certainty import Certainty
 from stereopsis.prediction.graph import TensorGraph
+from stereopsis.prediction.rescaled import enlarged
 from stereopsis.structures import StereoOutput, StereoPair
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -66,8 +67,11 @@ class NetworkPredictor:
             "" if self._compiled is None else ", compiled"
         )
 
-    @torch.inference_mode()
     def __call__(self, pair: StereoPair) -> StereoOutput:
+        return enlarged(self._at_size, pair, self.model.least_pixels)
+
+    @torch.inference_mode()
+    def _at_size(self, pair: StereoPair) -> StereoOutput:
         leading = pair.left.shape[:-3]
         flat = pair.map(lambda image: image.reshape(-1, *image.shape[-3:]))
         outputs = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +46,16 @@ class Rescaled:
             right_disparity=None if right is None else disparity(right),
             occluded=None if occluded is None else _resized_mask(occluded, pair.size),
         )
+
+
+_LARGEST_GAIN = 2.0
+"""Beyond it, enlarging adds blur alone."""
+
+
+def enlarged(predictor: Predictor, pair: StereoPair, least_pixels: int) -> StereoOutput:
+    """The pair predicted as if it had at least about so many pixels: at most twice as wide and high."""
+    scale = min(math.sqrt(least_pixels / math.prod(pair.size)), _LARGEST_GAIN)
+    return predictor(pair) if scale <= 1 else Rescaled(predictor, scale)(pair)
 
 
 def _resized(image: Float[Tensor, "*b c h w"], size: tuple[int, int]) -> Float[Tensor, "*b c hs ws"]:
