@@ -29,7 +29,7 @@ from stereopsis.data.sources.registry import list_pairs
 from stereopsis.io.atomic import writing
 from stereopsis.labelling.calibrate import CHEAP, Quality, answers, best, fitted, quality
 from stereopsis.prediction.augmented import Augmented, Variants
-from stereopsis.prediction.certainty import THRESHOLD, Certainty, available_cues
+from stereopsis.prediction.certainty import PLAIN, THRESHOLD, Certainty, available_cues
 from stereopsis.prediction.classical import SGBM
 from stereopsis.prediction.loading import load
 from stereopsis.prediction.mirrored import Mirrored
@@ -121,7 +121,9 @@ def measure(
             "open": list(answers(Spread(spread), open_scenes())),
         }
         add(f"spread by {title}", None, sets)
-    chosen, _ = best(fitting, holding, facts=told(fit), plain=isinstance(bare, SGBM))
+    # SGBM matches both views anyway; a network would need a second pass, and an export lacks its volume.
+    allowed = ("left-right", *PLAIN) if isinstance(bare, SGBM) else CHEAP
+    chosen, _ = best(fitting, holding, facts=told(fit), cues=allowed)
     add("default", chosen)
     curves = {"before": reliability(holding, None), "after": reliability(holding, chosen)}
     return figures, curves, chosen

@@ -41,8 +41,9 @@ def calibrate(
     from itertools import islice
 
     from stereopsis.cli._sizes import parse_size
-    from stereopsis.labelling.calibrate import answers, best, quality, store
+    from stereopsis.labelling.calibrate import CHEAP, answers, best, quality, store
     from stereopsis.models.base import StereoModel
+    from stereopsis.prediction.certainty import PLAIN
     from stereopsis.prediction.loading import load_model
     from stereopsis.prediction.network import NetworkPredictor
 
@@ -56,7 +57,7 @@ def calibrate(
     if held < 2:
         raise ValueError(f"{scenes} holds {len(found)} pairs with truth: at least 6 are needed")
     source = scenes.name if scenes is not None else f"synthetic/{distribution} seed {_SEED}"
-    certainty, after = best(found[held:], found[:held], facts=source, plain=exportable)
+    certainty, after = best(found[held:], found[:held], facts=source, cues=PLAIN if exportable else CHEAP)
     before = quality(found[:held])
     store(weights, certainty, into=output)
     for title, measured in (("before", before), ("after", after)):

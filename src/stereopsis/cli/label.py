@@ -70,7 +70,7 @@ def label(
         confidence=confidence or None,
         left_right=left_right or None,
         min_disparity=min_disparity,
-        max_disparity=max_disparity,
+        max_disparity=None if max_disparity is None else float(max_disparity),
         photometric=photometric or None,
         sky=sky,
         saturated=saturated,

@@ -15,7 +15,6 @@ from stereopsis.io.weights import read_weights, write_weights
 from stereopsis.metrics.confidence import auroc, ause, calibration_error, sparsification
 from stereopsis.prediction.certainty import (
     CUES,
-    PLAIN,
     THRESHOLD,
     Certainty,
     Observations,
@@ -90,19 +89,19 @@ def fitted(
 
 
 def best(
-    answered: Sequence[Answer], held_back: Sequence[Answer], *, facts: str = "", plain: bool = False
+    answered: Sequence[Answer], held_back: Sequence[Answer], *, facts: str = "", cues: Sequence[str] = CHEAP
 ) -> tuple[Certainty, Quality]:
     """The certainty that ranks held-back pairs best: of the network's own confidence, or of several cues.
 
-    plain: only of what an exported file also has. Cues that gain less than 1 % of AUSE are not worth it.
+    cues: those that it may take. Cues that gain less than 1 % of AUSE are not worth it.
     """
     there = available_cues(answered[0][0].pair, answered[0][1])
-    allowed = [name for name in there if name in (PLAIN if plain else CHEAP)]
+    allowed = [name for name in there if name in cues]
     own = [name for name in allowed if name == "own"]
     found = []
-    for cues in (own, allowed):
-        if cues:
-            certainty = fitted(answered, cues=cues, facts=facts)
+    for names in (own, allowed):
+        if names:
+            certainty = fitted(answered, cues=names, facts=facts)
             found.append((certainty, quality(held_back, certainty)))
     if len(found) == 2 and found[0][1].ause <= 1.01 * found[1][1].ause:
         return found[0]
