@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import signal
 from typing import Any
 
 import cv2
@@ -74,7 +75,7 @@ class Data(LightningDataModule):
             num_workers=self.settings.data.workers,
             collate_fn=StereoSample.stack,
             drop_last=False,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_begin_worker,
             multiprocessing_context="fork" if self.settings.data.workers else None,
             generator=torch.Generator().manual_seed(self.settings.trainer.seed),
             **options,
@@ -151,6 +152,9 @@ def _first(dataset: Dataset[StereoSample], count: int) -> Dataset[StereoSample]:
     return Subset(dataset, range(min(count, length)))
 
 
-def _one_thread(_worker: int) -> None:
+def _begin_worker(_worker: int) -> None:
+    """One thread, and no end before the main process's: terminals and schedulers signal the whole group."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
