@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from stereopsis.layers.convolution import freeze_batch_norm_2d
 from stereopsis.structures import MonoOutput, StereoOutput
 
 Config = TypeVar("Config")
@@ -131,6 +132,31 @@ class StereoModel(nn.Module, ABC, Generic[Config, Output]):
         Networks that run with parts of a larger checkpoint leave the other parts out here.
         """
         return state
+
+
+class FreezableConfig(Protocol):
+    @property
+    def frozen_norms(self) -> bool:
+        """Whether the batch norms of images keep their statistics in training."""
+        ...
+
+
+Freezable = TypeVar("Freezable", bound=FreezableConfig)
+Recurrent = TypeVar("Recurrent", bound="RecurrentModel[Any, Any]")
+
+
+class RecurrentModel(StereoModel[Freezable, Output]):
+    """What RAFT-Stereo and the networks after it share: their padding, and batch norms that may be frozen."""
+
+    @property
+    def padding(self) -> Padding:
+        return Padding(multiple=(32, 32), minimum=(32, 64))
+
+    def train(self: Recurrent, mode: bool = True) -> Recurrent:
+        super().train(mode)
+        if self.config.frozen_norms:
+            freeze_batch_norm_2d(self)
+        return self
 
 
 class Backbone(nn.Module, ABC):

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stereopsis.layers.convolution import ConvNorm, channels_innermost, freeze_batch_norm_2d
+from stereopsis.layers.convolution import ConvNorm, channels_innermost
 from stereopsis.layers.correlation import RowCorrelation, Storage, columns
 from stereopsis.layers.cost_volume import groupwise_correlation_volume
 from stereopsis.layers.encoders import ContextEncoder, encoder_rules, without_shortcut_aliases
@@ -54,7 +54,7 @@ from stereopsis.layers.superpixels import (
     superpixel_rules,
 )
 from stereopsis.layers.upsampling import superpixel_upsample
-from stereopsis.models.base import Padding, StateDict, StereoModel, rename
+from stereopsis.models.base import RecurrentModel, StateDict, rename
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import IterativeOutput
 
@@ -127,7 +127,7 @@ def _card(title: str, published: str, note: str) -> Card:
     ),
     tiny={"iterations": 2, "max_disparity": 64},
 )
-class RtIgevPlusPlus(StereoModel[RtIgevPlusPlusConfig, IterativeOutput]):
+class RtIgevPlusPlus(RecurrentModel[RtIgevPlusPlusConfig, IterativeOutput]):
     """RT-IGEV++. In evaluation `iterates` are the last fields before upsampling, cell by cell."""
 
     def __init__(self, config: RtIgevPlusPlusConfig) -> None:
@@ -143,16 +143,6 @@ class RtIgevPlusPlus(StereoModel[RtIgevPlusPlusConfig, IterativeOutput]):
         self.mask_features = nn.Sequential(nn.Conv2d(96, 32, 3, padding=1), nn.ReLU())
         self.superpixels = SuperpixelWeights(32, norm="batch")
         self.initial_superpixels = ImageSuperpixels(24, norm="instance")
-
-    @property
-    def padding(self) -> Padding:
-        return Padding(multiple=(32, 32), minimum=(32, 64))
-
-    def train(self, mode: bool = True) -> RtIgevPlusPlus:
-        super().train(mode)
-        if self.config.frozen_norms:
-            freeze_batch_norm_2d(self)
-        return self
 
     def forward(
         self,
@@ -281,7 +271,7 @@ class RangeEncoder(nn.Module):
     ),
     tiny={"iterations": 2, "max_disparity": 128},
 )
-class IgevPlusPlus(StereoModel[IgevPlusPlusConfig, IterativeOutput]):
+class IgevPlusPlus(RecurrentModel[IgevPlusPlusConfig, IterativeOutput]):
     """IGEV++. In evaluation `iterates` are the last fields before upsampling, cell by cell."""
 
     def __init__(self, config: IgevPlusPlusConfig) -> None:
@@ -310,16 +300,6 @@ class IgevPlusPlus(StereoModel[IgevPlusPlusConfig, IterativeOutput]):
         self.mask_features = nn.Sequential(nn.Conv2d(128, 64, 3, padding=1), nn.ReLU())
         self.superpixels = SuperpixelWeights(64, norm="instance")
         self.initial_superpixels = ImageSuperpixels(64, norm="instance")
-
-    @property
-    def padding(self) -> Padding:
-        return Padding(multiple=(32, 32), minimum=(32, 64))
-
-    def train(self, mode: bool = True) -> IgevPlusPlus:
-        super().train(mode)
-        if self.config.frozen_norms:
-            freeze_batch_norm_2d(self)
-        return self
 
     def forward(
         self,

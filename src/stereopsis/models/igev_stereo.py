@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stereopsis.layers.convolution import freeze_batch_norm_2d
 from stereopsis.layers.correlation import Storage
 from stereopsis.layers.encoders import ContextEncoder, encoder_rules, without_shortcut_aliases
 from stereopsis.layers.geometry_encoder import GeometryEncoder, geometry_encoder_rules
@@ -38,7 +37,7 @@ from stereopsis.layers.superpixels import (
     superpixel_rules,
 )
 from stereopsis.layers.upsampling import superpixel_upsample
-from stereopsis.models.base import Padding, StateDict, StereoModel, rename
+from stereopsis.models.base import RecurrentModel, StateDict, rename
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import IterativeOutput
 
@@ -81,7 +80,7 @@ class IgevStereoConfig:
     ),
     tiny={"iterations": 2, "max_disparity": 64},
 )
-class IgevStereo(StereoModel[IgevStereoConfig, IterativeOutput]):
+class IgevStereo(RecurrentModel[IgevStereoConfig, IterativeOutput]):
     """IGEV-Stereo. In evaluation `iterates` are the last fields before upsampling, cell by cell."""
 
     def __init__(self, config: IgevStereoConfig) -> None:
@@ -96,16 +95,6 @@ class IgevStereo(StereoModel[IgevStereoConfig, IterativeOutput]):
         self.mask_features = nn.Sequential(nn.Conv2d(128, 32, 3, padding=1), nn.ReLU())
         self.superpixels = SuperpixelWeights(32, norm="batch")
         self.initial_superpixels = ImageSuperpixels(24, norm="instance")
-
-    @property
-    def padding(self) -> Padding:
-        return Padding(multiple=(32, 32), minimum=(32, 64))
-
-    def train(self, mode: bool = True) -> IgevStereo:
-        super().train(mode)
-        if self.config.frozen_norms:
-            freeze_batch_norm_2d(self)
-        return self
 
     def forward(
         self,

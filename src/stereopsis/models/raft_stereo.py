@@ -25,7 +25,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stereopsis.layers.convolution import freeze_batch_norm_2d
 from stereopsis.layers.correlation import RowCorrelation, Storage, columns
 from stereopsis.layers.encoders import (
     ContextEncoder,
@@ -39,7 +38,7 @@ from stereopsis.layers.encoders import (
 from stereopsis.layers.iteration import States, as_map, normalised, refine, starting_field
 from stereopsis.layers.recurrent import ConvGRU, DeltaHead, MotionEncoder, MultilevelGRU, join_gates
 from stereopsis.layers.upsampling import convex_upsample
-from stereopsis.models.base import Padding, StateDict, StereoModel, rename
+from stereopsis.models.base import Padding, RecurrentModel, StateDict, rename
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import IterativeOutput
 
@@ -96,7 +95,7 @@ RVC = RaftStereoConfig(context_norm="instance")
     ),
     tiny={"iterations": 2},
 )
-class RaftStereo(StereoModel[RaftStereoConfig, IterativeOutput]):
+class RaftStereo(RecurrentModel[RaftStereoConfig, IterativeOutput]):
     """RAFT-Stereo. In evaluation `iterates` are the last fields before upsampling, cell by cell."""
 
     def __init__(self, config: RaftStereoConfig) -> None:
@@ -121,12 +120,6 @@ class RaftStereo(StereoModel[RaftStereoConfig, IterativeOutput]):
     @property
     def padding(self) -> Padding:
         return Padding(multiple=(32, 32), minimum=(32, 16 * self.config.factor))
-
-    def train(self, mode: bool = True) -> RaftStereo:
-        super().train(mode)
-        if self.config.frozen_norms:
-            freeze_batch_norm_2d(self)
-        return self
 
     def forward(
         self,

@@ -26,7 +26,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stereopsis.layers.attention import ChannelAttention, SpatialAttention
-from stereopsis.layers.convolution import freeze_batch_norm_2d
 from stereopsis.layers.correlation import RowCorrelation, Storage, columns
 from stereopsis.layers.encoders import (
     ContextEncoder,
@@ -54,7 +53,7 @@ from stereopsis.layers.superpixels import (
     superpixel_rules,
 )
 from stereopsis.layers.upsampling import convex_upsample, superpixel_upsample
-from stereopsis.models.base import Padding, StateDict, StereoModel, rename
+from stereopsis.models.base import RecurrentModel, StateDict, rename
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import IterativeOutput
 
@@ -150,7 +149,7 @@ def _selective_gru(hidden: int, inputs: int) -> SelectiveGRU:
     card=_card("Selective-RAFT", ("Scene Flow EPE 0.47 px (paper, not verified here)",)),
     tiny={"iterations": 2},
 )
-class SelectiveRaft(StereoModel[SelectiveRaftConfig, IterativeOutput]):
+class SelectiveRaft(RecurrentModel[SelectiveRaftConfig, IterativeOutput]):
     """Selective-RAFT. In evaluation `iterates` are the last fields before upsampling, cell by cell."""
 
     def __init__(self, config: SelectiveRaftConfig) -> None:
@@ -161,16 +160,6 @@ class SelectiveRaft(StereoModel[SelectiveRaftConfig, IterativeOutput]):
         self.update = SelectiveUpdate()
         self.delta_head = DeltaHead()
         self.mask_head = nn.Sequential(nn.Conv2d(128, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 144, 1))
-
-    @property
-    def padding(self) -> Padding:
-        return Padding(multiple=(32, 32), minimum=(32, 64))
-
-    def train(self, mode: bool = True) -> SelectiveRaft:
-        super().train(mode)
-        if self.config.frozen_norms:
-            freeze_batch_norm_2d(self)
-        return self
 
     def forward(
         self,
@@ -242,7 +231,7 @@ class SelectiveRaft(StereoModel[SelectiveRaftConfig, IterativeOutput]):
     ),
     tiny={"iterations": 2, "max_disparity": 64},
 )
-class SelectiveIgev(StereoModel[SelectiveIgevConfig, IterativeOutput]):
+class SelectiveIgev(RecurrentModel[SelectiveIgevConfig, IterativeOutput]):
     """Selective-IGEV. In evaluation `iterates` are the last fields before upsampling, cell by cell."""
 
     def __init__(self, config: SelectiveIgevConfig) -> None:
@@ -256,16 +245,6 @@ class SelectiveIgev(StereoModel[SelectiveIgevConfig, IterativeOutput]):
         self.mask_features = nn.Sequential(nn.Conv2d(128, 32, 3, padding=1), nn.ReLU())
         self.superpixels = SuperpixelWeights(32, norm="batch")
         self.initial_superpixels = ImageSuperpixels(24, norm="instance")
-
-    @property
-    def padding(self) -> Padding:
-        return Padding(multiple=(32, 32), minimum=(32, 64))
-
-    def train(self, mode: bool = True) -> SelectiveIgev:
-        super().train(mode)
-        if self.config.frozen_norms:
-            freeze_batch_norm_2d(self)
-        return self
 
     def forward(
         self,

@@ -36,7 +36,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stereopsis.layers.convolution import freeze_batch_norm_2d
 from stereopsis.layers.correlation import Storage
 from stereopsis.layers.dpt import SIZES, SizeName, enlarge, head_rules, neck_rules, size_of, vit_rules
 from stereopsis.layers.geometry_encoder import GeometryEncoder, GeometryEncoding, geometry_encoder_rules
@@ -52,7 +51,7 @@ from stereopsis.layers.superpixels import (
 )
 from stereopsis.layers.upsampling import superpixel_upsample
 from stereopsis.layers.vit import PATCH
-from stereopsis.models.base import MonoModel, Padding, StateDict, StereoModel, load_strictly, rename
+from stereopsis.models.base import MonoModel, RecurrentModel, StateDict, StereoModel, load_strictly, rename
 from stereopsis.models.registry import Card, register
 from stereopsis.models.sydenet.alignment import aligned
 from stereopsis.models.sydenet.attention import FrequencyChannelAttention
@@ -120,7 +119,7 @@ _CARD = Card(
     card=_CARD,
     tiny={"encoder": "tiny", "iterations": 8, "max_disparity": 64},
 )
-class SyDENet(StereoModel[SyDENetConfig, FusedOutput]):
+class SyDENet(RecurrentModel[SyDENetConfig, FusedOutput]):
     """In evaluation the iterates of both branches are their last fields, cell by cell."""
 
     def __init__(self, config: SyDENetConfig) -> None:
@@ -145,16 +144,6 @@ class SyDENet(StereoModel[SyDENetConfig, FusedOutput]):
         if config.frozen_monocular:
             self.monocular_encoder.requires_grad_(False)
             self.monocular_head.requires_grad_(False)
-
-    @property
-    def padding(self) -> Padding:
-        return Padding(multiple=(32, 32), minimum=(32, 64))
-
-    def train(self, mode: bool = True) -> SyDENet:
-        super().train(mode)
-        if self.config.frozen_norms:
-            freeze_batch_norm_2d(self)
-        return self
 
     def forward(self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"]) -> FusedOutput:
         left, right = 2 * left - 1, 2 * right - 1
