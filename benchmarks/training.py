@@ -1,0 +1,307 @@
+"""What training is held to beside its tests; each part writes its own key of results/training.json.
+
+python benchmarks/training.py learn --scenes synthetic/general --output runs/learn
+python benchmarks/training.py batch-norm --scenes synthetic/general
+python benchmarks/training.py throughput --scenes synthetic/general --workers 1
+
+`--scenes` is a folder that `stereopsis render --distribution general --size 512x384 --seed 101` wrote.
+learn: 500 steps of a small network; its last 50 pairs are held back; curves go to docs/training.png.
+batch-norm: one process with the doubled batch against two gloo processes, where norms learn (where they are
+frozen, tests/training/test_processes.py holds them equal to 1e-5).
+throughput: pairs a second, the loader's share, and where the loader's and the step's time go.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import fmean
+
+import cv2
+import numpy as np
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import Dataset
+
+from stereopsis.data.dataset import StereoDataset
+from stereopsis.data.sources.registry import list_pairs
+from stereopsis.io.images import write_image
+from stereopsis.io.weights import read_weights
+from stereopsis.prediction.loading import load
+from stereopsis.structures import StereoSample
+from stereopsis.training.config import DataSettings, TrainSettings, read_settings
+from stereopsis.training.datamodule import Data, Preparation
+from stereopsis.training.main import build_task
+from stereopsis.training.task import padded_forward
+
+ROOT = Path(__file__).resolve().parent
+HELD_BACK = 50
+SMALLER = "data.augment.scale=[-1.5,-1.5]"  # 512x384 rendered pixels to 181x136
+LEARN = (
+    "model.name=stereonet",
+    "model.options.downsamplings=2",
+    "model.options.refinements=1",
+    "model.options.max_disparity=64",
+    "data.validation=[]",
+    "data.batch_size=2",
+    "data.workers=0",
+    "data.crop=[64,128]",
+    SMALLER,
+    "data.max_disparity=64",
+    "loss.options.weights=[0.6,1.0]",
+    "optimizer.lr=2e-3",
+    "optimizer.schedule=warmup-cosine",
+    "optimizer.warmup=0.05",
+    "trainer.gradient_clip=1.0",
+    "trainer.max_steps=500",
+    "trainer.pictures_every=100",
+    "trainer.checkpoint_every=50",
+    "trainer.threads=1",
+    "trainer.accelerator=cpu",
+)
+PAIR_NORMS = (
+    "data.validation=[]",
+    "data.workers=0",
+    "data.crop=[96,160]",
+    SMALLER,
+    "optimizer.name=sgd",
+    "optimizer.lr=1e-3",
+    "trainer.max_steps=3",
+    "trainer.threads=1",
+    "trainer.accelerator=cpu",
+)
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+
+
+def source(scenes: Path) -> str:
+    return f"data.sources=[{{name: scenes, split: truth, root: {scenes.resolve()}}}]"
+
+
+def train(*settings: str) -> None:
+    command = [sys.executable, "-m", "stereopsis", "train", *settings]
+    subprocess.run(command, check=True, env=ENVIRONMENT)
+
+
+def learn(scenes: Path, output: Path) -> dict[str, object]:
+    """500 steps on all but the last pairs, then those, then an open scene."""
+    folders = sorted(path.parent.resolve() for path in scenes.glob("*/scene.json"))
+    for part, chosen in (("train", folders[:-HELD_BACK]), ("held-back", folders[-HELD_BACK:])):
+        (output / part).mkdir(parents=True, exist_ok=True)
+        for folder in chosen:
+            link = output / part / folder.name
+            if not link.exists():
+                link.symlink_to(folder)
+    train(source(output / "train"), *LEARN, f"output={output / 'run'}")
+    return learnt(output)
+
+
+def learnt(output: Path) -> dict[str, object]:
+    """The figures and the picture of a run that is there."""
+    predictor = load(output / "run/weights.safetensors")
+    settings = read_settings([source(output / "held-back"), *LEARN])
+    pairs = [prepared(settings.data, StereoDataset(list_held(output)), k) for k in range(HELD_BACK)]
+    truths = torch.cat([sample.disparity[sample.valid] for sample in pairs])
+    mean = float(truths.mean())
+    errors = [masked_error(predictor(sample.pair).disparity, sample) for sample in pairs]
+    constants = [masked_error(torch.full_like(sample.disparity, mean), sample) for sample in pairs]
+    curves = draw_curves(output / "run/events")
+    write_image(ROOT.parent / "docs/training.png", curves)
+    return {
+        "steps": 500,
+        "pairs held back": HELD_BACK,
+        "epe": round(fmean(errors), 3),
+        "epe of the mean disparity": round(fmean(constants), 3),
+        "open scene": open_scene(predictor),
+    }
+
+
+def list_held(output: Path):
+    return list_pairs("scenes", "truth", root=output / "held-back")
+
+
+def prepared(data: DataSettings, dataset: Dataset[StereoSample], index: int) -> StereoSample:
+    """A pair in the size of training, with its own fixed draw."""
+    return Preparation(data)(dataset[index], np.random.default_rng(index))
+
+
+def masked_error(disparity: torch.Tensor, sample: StereoSample) -> float:
+    return float((disparity - sample.disparity).abs()[sample.valid].mean())
+
+
+def open_scene(predictor) -> dict[str, object]:
+    """Teddy, a real scene, at a size at which its disparities are in the network's range."""
+    files = next(f for f in list_pairs("open", "truth") if "teddy" in f.name.lower())
+    from stereopsis.data.augment import zoom
+
+    sample = zoom(StereoDataset([files])[0], 0.4, 0.4)
+    mean = torch.full_like(sample.disparity, float(sample.disparity[sample.valid].mean()))
+    height, width = sample.pair.size
+    return {
+        "name": files.name,
+        "size": f"{width}x{height}",
+        "epe": round(masked_error(predictor(sample.pair).disparity, sample), 3),
+        "epe of its mean disparity": round(masked_error(mean, sample), 3),
+    }
+
+
+def draw_curves(events: Path) -> np.ndarray:
+    """Loss and EPE of every tenth step, thin, and their means over ten of these, thick."""
+    accumulator = EventAccumulator(str(events))
+    accumulator.Reload()
+    panels = []
+    for name, colour in (("train/loss", (40, 90, 200)), ("train/epe", (200, 80, 30))):
+        scalars = accumulator.Scalars(name)
+        steps = np.array([scalar.step for scalar in scalars])
+        panels.append(draw_curve(steps, np.array([scalar.value for scalar in scalars]), name, colour))
+    return np.concatenate(panels, axis=1)
+
+
+def draw_curve(steps: np.ndarray, values: np.ndarray, name: str, colour: tuple[int, int, int]) -> np.ndarray:
+    width, height, edge = 420, 260, 36
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    top = float(np.quantile(values, 0.98)) * 1.1
+
+    def points(xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+        x = edge + xs / steps.max() * (width - 2 * edge)
+        y = height - edge - (ys / top).clip(0, 1) * (height - 2 * edge)
+        return np.stack([x, y], axis=1).round().astype(np.int32)[:, None]
+
+    window = min(10, len(values))
+    smooth = np.convolve(values, np.ones(window) / window, "valid")
+    pale = tuple((c + 2 * 255) // 3 for c in colour)
+    cv2.polylines(canvas, [points(steps, values)], False, pale, 1, cv2.LINE_AA)
+    cv2.polylines(canvas, [points(steps[window - 1 :], smooth)], False, colour, 2, cv2.LINE_AA)
+    for share in (0.0, 0.5, 1.0):
+        y = int(height - edge - share * (height - 2 * edge))
+        cv2.line(canvas, (edge, y), (width - edge, y), (210, 210, 210), 1)
+        label(canvas, f"{share * top:.1f}", (2, y + 4))
+        label(
+            canvas, f"{int(share * steps.max())}", (int(edge + share * (width - 2 * edge)) - 8, height - 14)
+        )
+    label(canvas, f"{name} by step", (edge, 20))
+    return canvas
+
+
+def label(canvas: np.ndarray, text: str, place: tuple[int, int]) -> None:
+    cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (60, 60, 60), 1, cv2.LINE_AA)
+
+
+def batch_norm(scenes: Path) -> dict[str, object]:
+    """Largest difference of weights and of running statistics after three steps of plain SGD."""
+    small = ("model.options.downsamplings=2", "model.options.refinements=1", "model.options.max_disparity=64")
+    return {"stereonet": processes_differ(scenes, "model.name=stereonet", *small)}
+
+
+def processes_differ(scenes: Path, *network: str) -> dict[str, float]:
+    two = ("data.batch_size=2", "trainer.devices=2", "trainer.strategy=ddp")
+    with tempfile.TemporaryDirectory() as folder:
+        states = []
+        for name, processes in (("one", ("data.batch_size=4",)), ("two", two)):
+            train(source(scenes), *PAIR_NORMS, *network, *processes, f"output={folder}/{name}")
+            states.append(read_weights(Path(folder) / name / "weights.safetensors")[0])
+        settings = read_settings([source(scenes), *PAIR_NORMS, *network, f"output={folder}/start"])
+        start = build_task(settings).model.state_dict()
+    one, other = states
+    statistics = [name for name in one if "running" in name]
+    weights = [name for name in one if name not in statistics and one[name].is_floating_point()]
+    return {
+        "weights": largest_difference(one, other, weights),
+        "largest change of a weight": largest_difference(one, start, weights),
+        "running statistics": largest_difference(one, other, statistics),
+    }
+
+
+def largest_difference(
+    one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], names: list[str]
+) -> float:
+    return max(float((one[name].float() - other[name].float()).abs().max()) for name in names)
+
+
+def throughput(scenes: Path, workers: int, steps: int) -> dict[str, object]:
+    """Of `fast` as its experiment has it, on one thread; CPU time, since other work may share the machine."""
+    torch.set_num_threads(1)
+    settings = read_settings(
+        ["experiment=fast", source(scenes), "data.validation=[]", f"data.workers={workers}"]
+    )
+    settings.trainer.max_steps = steps
+    waited, worked, step_cpu = loop(settings)
+    pairs = settings.data.batch_size * (steps - 1)
+    return {
+        "network": "fast, crop 384x256, batch 4, bfloat16, one thread",
+        "workers": workers,
+        "pairs a second": round(pairs / (waited + worked), 2),
+        "loader's share of the time": round(waited / (waited + worked), 3),
+        "ms CPU a step": round(1e3 * step_cpu / (steps - 1), 1),
+        "ms CPU to load a pair": loading(settings, scenes),
+        "load average": round(os.getloadavg()[0], 1),
+    }
+
+
+def loop(settings: TrainSettings) -> tuple[float, float, float]:
+    """Seconds waited for batches, seconds of work, CPU seconds of work; without the first step."""
+    task = build_task(settings).train()
+    optimizer = torch.optim.AdamW(task.model.parameters(), 1e-4)
+    waited = worked = cpu = 0.0
+    begun = time.perf_counter()
+    for step, batch in enumerate(Data(settings, first_step=0, rank=0, processes=1).train_dataloader()):
+        arrived, before = time.perf_counter(), time.process_time()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = task.loss(padded_forward(task.model, batch.pair), batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(task.model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step:
+            waited += arrived - begun
+            worked += time.perf_counter() - arrived
+            cpu += time.process_time() - before
+        begun = time.perf_counter()
+    return waited, worked, cpu
+
+
+def loading(settings: TrainSettings, scenes: Path, count: int = 30) -> dict[str, float]:
+    """CPU milliseconds to open a pair from its files, and to augment and crop it."""
+    dataset = StereoDataset(list_pairs("scenes", "truth", root=scenes)[:count])
+    prepare = Preparation(settings.data)
+    dataset[0]
+    begun = time.process_time()
+    samples = list(dataset)
+    opened = time.process_time()
+    for index, sample in enumerate(samples):
+        prepare(sample, np.random.default_rng(index))
+    done = time.process_time()
+    each = 1e3 / len(samples)
+    return {"open": round((opened - begun) * each, 1), "augment": round((done - opened) * each, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("part", choices=["learn", "learnt", "batch-norm", "throughput"])
+    parser.add_argument("--scenes", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("runs/learn"))
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=16)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    parts = {
+        "learn": lambda: learn(given.scenes, given.output),
+        "learnt": lambda: learnt(given.output),
+        "batch-norm": lambda: batch_norm(given.scenes),
+        "throughput": lambda: throughput(given.scenes, given.workers, given.steps),
+    }
+    found = parts[given.part]()
+    path = ROOT / "results/training.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
+    results["learn" if given.part == "learnt" else given.part] = found
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
