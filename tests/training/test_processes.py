@@ -102,7 +102,7 @@ def test_two_processes_learn_what_one_learns_from_the_doubled_batch(planes: Path
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(planes: Path, tmp_path: Path) -> None:
     """As a terminal sends it: to the process and to its loaders' workers."""
-    settings = (*_STEREONET, "trainer.max_steps=100000", "data.workers=1")
+    settings = (*_STEREONET, "trainer.max_steps=100000", "trainer.checkpoint_every=1", "data.workers=1")
     process = subprocess.Popen(
         _command(planes, tmp_path / "run", *settings),
         env=_ENVIRONMENT,
@@ -110,14 +110,13 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(planes: Path, tmp_path: Path
         text=True,
         start_new_session=True,
     )
-    events = tmp_path / "run/events"
+    checkpoint = tmp_path / "run/last.ckpt"
     deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not list(events.glob("*tfevents*")):
+    while time.monotonic() < deadline and not checkpoint.exists():
         time.sleep(0.1)
-    time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)
     _, shown = process.communicate(timeout=120)
     assert process.returncode == 130, shown
     assert "the same command goes on from" in shown
     assert "Traceback" not in shown
-    assert (tmp_path / "run/last.ckpt").exists()
+    assert checkpoint.exists()

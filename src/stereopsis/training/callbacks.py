@@ -51,12 +51,9 @@ class Checkpoints(Callback):
         self._handlers: dict[int, Any] = {}
         self._random: torch.Tensor | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Before data are opened and workers begin, which may take a while."""
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._stop)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._random is not None:
             torch.set_rng_state(self._random)
 
