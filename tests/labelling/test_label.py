@@ -40,7 +40,7 @@ def pairs(tmp_path: Path) -> Path:
 def _run(wanted: Order) -> list[str]:
     engine = SharedFolder(folder=wanted.output / CLAIMS, expiry=2.0, poll=0.02)
     names = [record.name for record in label(wanted, engine=engine)]
-    write_summary(wanted.output)
+    write_summary(wanted.output, engine=engine)
     return names
 
 

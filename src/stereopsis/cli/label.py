@@ -119,7 +119,7 @@ def _run(order: Order, *, expiry: float, retry: bool) -> LabelSummary:
         for record in label(order, engine=engine):
             progress.advance(task)
             _warn(record)
-    return write_summary(order.output)
+    return write_summary(order.output, engine=engine)
 
 
 def _warn(record: LabelRecord) -> None:

@@ -29,6 +29,7 @@ from stereopsis.io.labels import (
     pair_folder,
     read_set,
 )
+from stereopsis.labelling.engine import Engine
 from stereopsis.labelling.filters import Reason
 from stereopsis.structures import StereoPair
 from stereopsis.visual import confidence_picture, disparity_picture, image_picture, robust_range
@@ -82,15 +83,28 @@ def summarised(records: Sequence[LabelRecord]) -> LabelSummary:
     )
 
 
-def write_summary(root: Path) -> LabelSummary:
-    """Writes `summary.json` and `report.html` of a set, each whole or not at all."""
+def write_summary(root: Path, *, engine: Engine) -> LabelSummary:
+    """Writes `report.html` and then `summary.json` of a set, each whole or not at all, in one process of
+    those that are at it; what killed ones left in the set's folder is removed."""
     records = list(list_records(root))
     summary = summarised(records)
-    with writing(root / SUMMARY) as temporary:
-        temporary.write_text(json.dumps(dataclasses.asdict(summary), indent=1) + "\n", encoding="utf-8")
-    with writing(root / REPORT) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for piece in _pieces(root, records, summary):
-            file.write(piece + "\n")
+    text = json.dumps(dataclasses.asdict(summary), indent=1) + "\n"
+
+    def finished(_: str) -> bool:
+        path = root / SUMMARY
+        return path.exists() and path.read_text(encoding="utf-8") == text
+
+    def work(_: str) -> None:
+        for rest in root.glob(".*.part*"):
+            rest.unlink(missing_ok=True)
+        with writing(root / REPORT) as temporary, temporary.open("w", encoding="utf-8") as file:
+            for piece in _pieces(root, records, summary):
+                file.write(piece + "\n")
+        with writing(root / SUMMARY) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+    for _ in engine.run([SUMMARY], work=work, finished=finished):
+        pass
     return summary
 
 
