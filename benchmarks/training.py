@@ -6,6 +6,7 @@ python benchmarks/training.py throughput --scenes synthetic/general --workers 1
 
 `--scenes` is a folder that `stereopsis render --distribution general --size 512x384 --seed 101` wrote.
 learn: 500 steps of a small network; its last 50 pairs are held back; curves go to docs/training.png.
+judge: the same figures of any run (--output) and its weights, on the last 50 scenes of a folder.
 batch-norm: one process with the doubled batch against two gloo processes, where norms learn (where they are
 frozen, tests/training/test_processes.py holds them equal to 1e-5).
 throughput: pairs a second, the loader's share, and where the loader's and the step's time go.
@@ -29,12 +30,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import Dataset
 
+from stereopsis.data.augment import zoom
 from stereopsis.data.dataset import StereoDataset
 from stereopsis.data.sources.registry import list_pairs
 from stereopsis.io.images import write_image
 from stereopsis.io.weights import read_weights
 from stereopsis.prediction.loading import load
-from stereopsis.structures import StereoSample
+from stereopsis.structures import Predictor, StereoSample
 from stereopsis.training.config import DataSettings, TrainSettings, read_settings
 from stereopsis.training.datamodule import Data, Preparation
 from stereopsis.training.main import build_task
@@ -102,27 +104,35 @@ def learn(scenes: Path, output: Path) -> dict[str, object]:
 
 
 def learnt(output: Path) -> dict[str, object]:
-    """The figures and the picture of a run that is there."""
-    predictor = load(output / "run/weights.safetensors")
+    """The figures and the picture of such a run that is there, at the size of its training."""
     settings = read_settings([source(output / "held-back"), *LEARN])
-    pairs = [prepared(settings.data, StereoDataset(list_held(output)), k) for k in range(HELD_BACK)]
-    truths = torch.cat([sample.disparity[sample.valid] for sample in pairs])
-    mean = float(truths.mean())
+    dataset = StereoDataset(list_pairs("scenes", "truth", root=output / "held-back"))
+    pairs = [prepared(settings.data, dataset, k) for k in range(HELD_BACK)]
+    return judged(output / "run", output / "run/weights.safetensors", pairs, smaller=0.4)
+
+
+def judge(run: Path, weights: Path, scenes: Path) -> dict[str, object]:
+    """Any run on rendered scenes, by the last of a folder, which it must not have seen, at full size."""
+    dataset = StereoDataset(list_pairs("scenes", "truth", root=scenes)[-HELD_BACK:])
+    return judged(run, weights, list(dataset), smaller=1.0)
+
+
+def judged(run: Path, weights: Path, pairs: list[StereoSample], *, smaller: float) -> dict[str, object]:
+    """EPE on these pairs beside that of their mean disparity, on an open scene, and the curves' picture."""
+    predictor = load(weights)
+    mean = float(torch.cat([sample.disparity[sample.valid] for sample in pairs]).mean())
     errors = [masked_error(predictor(sample.pair).disparity, sample) for sample in pairs]
     constants = [masked_error(torch.full_like(sample.disparity, mean), sample) for sample in pairs]
-    curves = draw_curves(output / "run/events")
-    write_image(ROOT.parent / "docs/training.png", curves)
+    write_image(ROOT.parent / "docs/training.png", draw_curves(run / "events"))
+    header = read_weights(weights)[1]
     return {
-        "steps": 500,
-        "pairs held back": HELD_BACK,
+        "network": header and header.network,
+        "steps": header and header.training["steps"],
+        "pairs held back": len(pairs),
         "epe": round(fmean(errors), 3),
         "epe of the mean disparity": round(fmean(constants), 3),
-        "open scene": open_scene(predictor),
+        "open scene": open_scene(predictor, smaller),
     }
-
-
-def list_held(output: Path):
-    return list_pairs("scenes", "truth", root=output / "held-back")
 
 
 def prepared(data: DataSettings, dataset: Dataset[StereoSample], index: int) -> StereoSample:
@@ -134,12 +144,10 @@ def masked_error(disparity: torch.Tensor, sample: StereoSample) -> float:
     return float((disparity - sample.disparity).abs()[sample.valid].mean())
 
 
-def open_scene(predictor) -> dict[str, object]:
+def open_scene(predictor: Predictor, smaller: float) -> dict[str, object]:
     """Teddy, a real scene, at a size at which its disparities are in the network's range."""
     files = next(f for f in list_pairs("open", "truth") if "teddy" in f.name.lower())
-    from stereopsis.data.augment import zoom
-
-    sample = zoom(StereoDataset([files])[0], 0.4, 0.4)
+    sample = zoom(StereoDataset([files])[0], smaller, smaller)
     mean = torch.full_like(sample.disparity, float(sample.disparity[sample.valid].mean()))
     height, width = sample.pair.size
     return {
@@ -282,23 +290,24 @@ def loading(settings: TrainSettings, scenes: Path, count: int = 30) -> dict[str,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("part", choices=["learn", "learnt", "batch-norm", "throughput"])
+    parser.add_argument("part", choices=["learn", "judge", "batch-norm", "throughput"])
     parser.add_argument("--scenes", type=Path)
     parser.add_argument("--output", type=Path, default=Path("runs/learn"))
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--steps", type=int, default=16)
     given = parser.parse_args()
     torch.set_num_threads(1)
     parts = {
         "learn": lambda: learn(given.scenes, given.output),
-        "learnt": lambda: learnt(given.output),
+        "judge": lambda: judge(given.output, given.weights, given.scenes),
         "batch-norm": lambda: batch_norm(given.scenes),
         "throughput": lambda: throughput(given.scenes, given.workers, given.steps),
     }
     found = parts[given.part]()
     path = ROOT / "results/training.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    results["learn" if given.part == "learnt" else given.part] = found
+    results[given.part] = found
     path.write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
