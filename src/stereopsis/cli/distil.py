@@ -218,15 +218,17 @@ def _measured(chosen: Choices, weights: Path, title: str) -> Evaluation:
 
     wanted = protocol_named(chosen.protocol)
     found = contestant(str(weights))
+    journal = chosen.output / f".{title}.{found.digest[:8]}.journal.jsonl"
     evaluation = evaluate(
         found.predictor,
         wanted,
         name=f"{chosen.student} {title}",
         digest=found.digest,
         roots=roots_of([chosen.root] if chosen.root else [], wanted),
-        journal=chosen.output / f".{title}.journal.jsonl",
+        journal=journal,
         limit=chosen.limit,
         notes=leak_note(found, wanted, allowed=chosen.allow_leak),
     )
     write_evaluation(chosen.output / f"{title}.json", evaluation)
+    journal.unlink(missing_ok=True)
     return evaluation
