@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=800, help="pairs to train on, of each distribution")
     parser.add_argument("--held-back", type=int, default=40, help="pairs to measure on, of each distribution")
     parser.add_argument("--size", default="512x384")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--json", type=Path)
