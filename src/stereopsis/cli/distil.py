@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stereopsis.training.config import TrainSettings
 
 _RECIPE = "experiment=distil"
+_RANDOM = "before.safetensors"
 
 
 def distil(
@@ -131,7 +132,7 @@ def _starting_weights(chosen: Choices) -> Path:
     shipped = weights_file(chosen.student, None)
     if shipped is not None:
         return shipped
-    path = chosen.output / "before.safetensors"
+    path = chosen.output / _RANDOM
     if not path.exists():
         settings = read_settings(
             [_RECIPE, *chosen.training, f"model.name={chosen.student}", *_of_labels(chosen)]
@@ -151,11 +152,13 @@ def _training(chosen: Choices, before: Path) -> TrainSettings:
     from stereopsis.training.config import read_settings
 
     start = [f"model.name={chosen.student}", f"model.weights={before}", f"output={chosen.output}"]
+    # What trained norms know of many pairs, a few small batches would spoil.
+    frozen = [f"model.freeze_batch_norm={'false' if before == chosen.output / _RANDOM else 'true'}"]
     given = list(chosen.training)
     recipe = [] if any(setting.startswith("experiment=") for setting in given) else [_RECIPE]
     if recipe and not any(setting.startswith("loss") for setting in given):
         recipe += _usual_loss(before)
-    return read_settings([*recipe, *_of_labels(chosen), "data.validation=[]", *given, *start])
+    return read_settings([*recipe, *_of_labels(chosen), "data.validation=[]", *frozen, *given, *start])
 
 
 def _of_labels(chosen: Choices) -> list[str]:
