@@ -125,7 +125,9 @@ def _proof(
     precision: Judged, exported: ExportedPredictor, original: Original, samples: Sequence[StereoSample]
 ) -> Proof:
     beside = NetworkPredictor(original.model, certainty=original.certainty)
-    parity = measure_parity(beside, exported, samples, runtime=exported.runtime)
+    # A file of one size takes that size alone, so that nothing enlarges its images.
+    predictor = beside if exported.header.size is None else beside.at_size
+    parity = measure_parity(predictor, exported, samples, runtime=exported.runtime)
     judged = precision == "fp32" or (original.trained and not math.isnan(parity.epe_change))
     found = failures(parity, precision, trained=original.trained) if judged else []
     return Proof(precision, parity, tuple(found), judged)

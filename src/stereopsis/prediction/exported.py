@@ -57,10 +57,11 @@ class ExportedPredictor:
         return self._session.runtime
 
     def __call__(self, pair: StereoPair) -> StereoOutput:
-        return enlarged(self._at_size, pair, self.header.least_pixels if self.header.size is None else 0)
+        return enlarged(self.at_size, pair, self.header.least_pixels if self.header.size is None else 0)
 
     @torch.inference_mode()
-    def _at_size(self, pair: StereoPair) -> StereoOutput:
+    def at_size(self, pair: StereoPair) -> StereoOutput:
+        """The pair as it is, never enlarged."""
         size = self.header.size
         if size is not None and pair.size != size:
             raise ValueError(

@@ -68,10 +68,11 @@ class NetworkPredictor:
         )
 
     def __call__(self, pair: StereoPair) -> StereoOutput:
-        return enlarged(self._at_size, pair, self.model.least_pixels)
+        return enlarged(self.at_size, pair, self.model.least_pixels)
 
     @torch.inference_mode()
-    def _at_size(self, pair: StereoPair) -> StereoOutput:
+    def at_size(self, pair: StereoPair) -> StereoOutput:
+        """The pair as it is, never enlarged."""
         leading = pair.left.shape[:-3]
         flat = pair.map(lambda image: image.reshape(-1, *image.shape[-3:]))
         outputs = [
