@@ -246,7 +246,10 @@ def around_the_likeliest(probabilities: Float[Tensor, "b d h w"]) -> Float[Tenso
 
 
 class Aggregation(nn.Module):
-    """A U-net over the planes at 1/8, 1/16 and 1/32, guided by the left image's features."""
+    """A U-net over the planes at 1/8, 1/16, 1/32 and 1/64, guided by the left image's features.
+
+    At 1/64 whole walls are in sight, which show their disparity at their borders only.
+    """
 
     def __init__(self, c: int, groups: int, depth: int) -> None:
         super().__init__()
@@ -257,6 +260,9 @@ class Aggregation(nn.Module):
         self.body16 = nn.Sequential(*(Residual(3 * c) for _ in range(depth)))
         self.body32 = nn.Sequential(
             conv(3 * c, 4 * c, stride=2), *(Residual(4 * c) for _ in range(depth)), conv(4 * c, 3 * c, 1)
+        )
+        self.body64 = nn.Sequential(
+            conv(3 * c, 4 * c, stride=2), *(Residual(4 * c) for _ in range(2)), nn.Conv2d(4 * c, 3 * c, 1)
         )
         self.merge16 = Residual(3 * c)
         self.rise = conv(3 * c, 2 * c, 1)
@@ -274,7 +280,10 @@ class Aggregation(nn.Module):
         if evidence is not None:
             entered = entered + evidence
         middle = self.body16(self.guide16(torch.cat([self.down16(entered), sixteenth], 1)))
-        deep = F.interpolate(self.body32(middle), scale_factor=2.0, mode="nearest")
+        deep = self.body32(middle)
+        height, width = deep.shape[-2:]
+        far = F.interpolate(self.body64(deep), scale_factor=2.0, mode="nearest")[..., :height, :width]
+        deep = F.interpolate(deep + far, scale_factor=2.0, mode="nearest")
         middle = self.merge16(middle + deep)
         risen = F.interpolate(self.rise(middle), scale_factor=2.0, mode="nearest")
         hidden = self.body8(entered + risen)
