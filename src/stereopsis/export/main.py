@@ -87,8 +87,8 @@ def write_proven(
 ) -> list[Proof]:
     """Run the file beside the original on these pairs; it appears at `path` only if nothing failed.
 
-    The figures go into the file. An OpenVINO file is also tried in bfloat16, judged where the weights are
-    trained. Raises ValueError for int8 of random weights: there is nothing to judge it by.
+    What was judged goes into the file, with its figures. An OpenVINO file is also tried in bfloat16, judged
+    where the weights are trained. Raises ValueError for int8 of random weights: nothing can judge it.
     """
     path = Path(path)
     suffix = SUFFIX["onnx" if isinstance(model, OnnxModel) else "openvino"]
@@ -104,7 +104,7 @@ def write_proven(
         proofs = prove(draft, original, list(samples))
         if any(proof.failures for proof in proofs):
             return proofs
-        figures = {proof.precision: plain(proof.parity) for proof in proofs}
+        figures = {proof.precision: plain(proof.parity) for proof in proofs if proof.judged}
         model.write(draft, dataclasses.replace(model.header, parity=figures))
         if suffix == ".xml":
             draft.with_suffix(".bin").replace(path.with_suffix(".bin"))
