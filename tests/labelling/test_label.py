@@ -114,8 +114,7 @@ def _killed_often(
         process = _fork.Process(target=_logged, args=(wanted, log))
         process.start()
         process.join(chance.uniform(0.01, longest))
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.join()
     _run(wanted)
     finished = log.read_text().split() if log.exists() else []

@@ -71,7 +71,8 @@ def test_weights_come_with_their_config_data_seed_and_figures(tiny: Tiny) -> Non
     assert len(state) > 20
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+# Ctrl-C is tried on a process of its own, in test_processes.
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143)])
 def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_weights(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
