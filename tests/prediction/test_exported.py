@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -173,6 +174,34 @@ def test_openvino_takes_one_size_after_another(tmp_path: Path) -> None:
     for height in (8, 20, 30, 40, 50, 60, 8):
         pair = _pair(size=(height, 21))
         torch.testing.assert_close(predictor(pair).disparity, _expected(pair))
+
+
+_TWO_COME_AND_GO = """
+import os, signal, sys
+import torch
+from stereopsis import StereoPair, load
+
+# A process that was started in the background ignores SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+pair = StereoPair(torch.rand(3, 11, 21), torch.rand(3, 11, 21))
+first = load(sys.argv[1])
+first(pair)
+second = load(sys.argv[1])
+second(pair)
+del first
+del second
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("heard")
+"""
+
+
+def test_ctrl_c_is_heard_after_two_openvino_files_came_and_went(tmp_path: Path) -> None:
+    path = write_export(tmp_path / "fake.xml", _HEADER)
+    command = [sys.executable, "-c", _TWO_COME_AND_GO, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
 def test_openvino_computes_in_float32_unless_told(tmp_path: Path) -> None:

@@ -71,9 +71,7 @@ def test_weights_come_with_their_config_data_seed_and_figures(tiny: Tiny) -> Non
     assert len(state) > 20
 
 
-# Ctrl-C is tried on a process of its own, in test_processes.
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_weights(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
@@ -89,7 +87,6 @@ def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_weights(
     assert _equal(_weights(undisturbed), _weights(train(settings)))
 
 
-@pytest.mark.slow
 def test_who_asks_to_stop_does_not_wait_for_a_validation(
     tiny: Tiny, planes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import re
@@ -67,8 +68,18 @@ def installed(suffix: str) -> bool:
 
 def bfloat16_supported() -> bool:
     """Whether OpenVINO's CPU plugin computes in bfloat16 on this processor."""
-    openvino = importlib.import_module("openvino")
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in _openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@functools.cache
+def _openvino_core() -> Any:
+    """The one core of the process, kept to its end.
+
+    Each core's CPU plugin gives the thread a signal stack of its own and puts back the one before it when it
+    goes. Of two cores that go in the order in which they came, the second puts back a stack that is no longer
+    there: the next signal, Ctrl-C say, would end the process by a segmentation fault.
+    """
+    return importlib.import_module("openvino").Core()
 
 
 def _runtime(module: str, path: Path) -> Any:
@@ -133,7 +144,7 @@ class _OpenVino:
 
     def __init__(self, path: Path, *, device: str, precision: Precision, threads: int) -> None:
         openvino = _runtime("openvino", path)
-        self._core = openvino.Core()
+        self._core = _openvino_core()
         self._device = device.upper()
         available = self._core.available_devices
         if self._device.partition(".")[0] not in {name.partition(".")[0] for name in available}:
