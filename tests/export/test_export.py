@@ -5,6 +5,9 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+import numpy as np
+import onnx.parser
+import openvino
 import pytest
 import torch
 
@@ -19,6 +22,7 @@ from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.header import ExportHeader
 from stereopsis.prediction.loading import load
 from stereopsis.prediction.network import NetworkPredictor
+from stereopsis.prediction.runtimes import bfloat16_supported
 from stereopsis.structures import StereoPair
 
 _SIZES = ((64, 96), (77, 131), (96, 64))
@@ -136,3 +140,37 @@ def test_cuda_graphs_need_cuda() -> None:
         pytest.skip("there is a CUDA device")
     with pytest.raises(ValueError, match="CUDA graphs need a CUDA device, not cpu"):
         NetworkPredictor(_tiny().model, compile="cudagraphs")
+
+
+_FETCH = """
+<ir_version: 8, opset_import: ["": 17]>
+fetch (float[1, 1, 2, 600] given, float[1, 1, 2, 600] features) => (float[1, 1, 2, 600] fetched)
+<float[1, 1, 1, 1] one = {1.0}>
+{
+    start = Constant<value_float = 0.0>()
+    stop = Constant<value_float = 600.0>()
+    step = Constant<value_float = 1.0>()
+    first = Constant<value_int = 0>()
+    last = Constant<value_int = 599>()
+    column = Range(start, stop, step)
+    disparity = Conv(given, one)
+    position = Sub(column, disparity)
+    rounded = Floor(position)
+    index = Cast<to: int = 7>(rounded)
+    inside = Clip(index, first, last)
+    found = GatherElements<axis: int = 3>(features, inside)
+    fetched = Conv(found, one)
+}
+"""
+
+
+def test_positions_stay_exact_where_the_rest_computes_in_bfloat16(tmp_path: Path) -> None:
+    if not bfloat16_supported():
+        pytest.skip("this processor does not compute in bfloat16")
+    model = OnnxModel(onnx.parser.parse_model(_FETCH), ExportHeader(network="fast"))
+    to_openvino(model).write(tmp_path / "fetch.xml")
+    settings = {"INFERENCE_PRECISION_HINT": "bf16"}
+    compiled = openvino.Core().compile_model(tmp_path / "fetch.xml", "CPU", settings)
+    features = np.tile(np.arange(600, dtype=np.float32) % 2, (1, 1, 2, 1))
+    fetched = compiled([np.full_like(features, 0.25), features])[0]
+    np.testing.assert_array_equal(fetched[..., 1:], features[..., :-1])

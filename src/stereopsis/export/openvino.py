@@ -47,7 +47,38 @@ def to_openvino(model: OnnxModel) -> OpenVinoModel:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         model.write(path)
-        return OpenVinoModel(openvino.convert_model(path), model.header)
+        converted = openvino.convert_model(path)
+    _keep_positions_exact(converted)
+    return OpenVinoModel(converted, model.header)
+
+
+_FETCHING = {"Gather", "GatherElements", "GatherND", "GridSample"}
+"""Operators whose second input says where the first is read."""
+_HEAVY = {"Convolution", "GroupConvolution", "MatMul", "Constant", "Parameter", "ShapeOf"}
+
+
+def _keep_positions_exact(model: openvino.Model) -> None:
+    """Have positions of features computed in float32, also where the rest computes in bfloat16.
+
+    In bfloat16 columns beyond 256 are two apart. Marked is what lies between the heavy operators
+    and a position, and what follows from that alone, such as the weight between two columns. OpenVINO
+    heeds the mark in models that were read from a file.
+    """
+    operators = model.get_ordered_ops()
+    exact: dict[str, openvino.Node] = {}
+    waiting = [operator.input_value(1) for operator in operators if operator.get_type_name() in _FETCHING]
+    while waiting:
+        node = waiting.pop().get_node()
+        if node.get_type_name() not in _HEAVY and node.get_friendly_name() not in exact:
+            exact[node.get_friendly_name()] = node
+            waiting += node.input_values()
+    for node in operators:
+        sources = [value.get_node() for value in node.input_values()]
+        names = {each.get_friendly_name() for each in sources if each.get_type_name() != "Constant"}
+        if names and names <= exact.keys():
+            exact[node.get_friendly_name()] = node
+    for node in exact.values():
+        node.get_rt_info()["precise_0"] = True
 
 
 def halve_storage(model: OpenVinoModel) -> OpenVinoModel:
