@@ -78,6 +78,7 @@ _RECIPES = {
     "gmstereo-kitti": (4e-4, 1e-4, 10_000, 16, [352, 1216], "one-cycle-cosine"),
     "crestereo": (4e-4, 0.0, 300_000, 32, [384, 512], "trapezoid"),
     "sttr-sceneflow": (1e-4, 1e-4, 15 * 35_454, 1, [360, 640], "constant"),
+    "sttr-kitti": (1e-4, 1e-4, 400 * 394, 1, [200, 640], "exponential"),
     "sydenet-sceneflow": (2e-4, 1e-5, 200_000, 12, [320, 736], "one-cycle"),
     "sydenet-kitti": (1e-4, 1e-5, 50_000, 12, [320, 736], "one-cycle"),
     "sydenet-eth3d": (1e-4, 1e-5, 100_000, 12, [320, 736], "one-cycle"),
