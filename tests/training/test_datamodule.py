@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from stereopsis.io.disparity import write_disparity
 from stereopsis.io.images import write_image
+from stereopsis.structures import StereoSample
 from stereopsis.training.config import read_settings
 from stereopsis.training.datamodule import Data
 
@@ -57,3 +59,32 @@ def test_the_right_views_truth_is_read_where_something_uses_it(
     assert bool(torch.isfinite(batch.disparity_right).all()) == known
     assert bool((batch.disparity[batch.valid] == 4).all())
     assert bool(batch.valid.any())
+
+
+def test_occlusion_is_told_to_the_loss_that_asks_where_every_source_knows_it(scenes: Path) -> None:
+    source = f"{{name: scenes, split: truth, root: {scenes}}}"
+    untold = f"{{name: scenes, split: truth, root: {scenes.parent / 'untold'}}}"
+    shutil.copytree(scenes, scenes.parent / "untold")
+    scene = scenes.parent / "untold" / "plane" / "scene.json"
+    record = json.loads(scene.read_text())
+    del record["occlusion_mask"]
+    scene.write_text(json.dumps(record))
+
+    def batch(loss: str, *sources: str) -> StereoSample:
+        settings = read_settings(
+            [
+                f"loss={loss}",
+                f"data.sources=[{','.join(sources)}]",
+                "data.validation=[]",
+                "data.workers=0",
+                "data.crop=[32,48]",
+            ]
+        )
+        return next(iter(Data(settings, first_step=0, rank=0, processes=1).train_dataloader()))
+
+    write_image(scenes / "plane" / "occluded.png", np.full((48, 64), 128, np.uint8))
+    told = batch("matching", source).occluded
+    assert told is not None
+    assert bool(told.all())
+    assert batch("smooth_l1", source).occluded is None
+    assert batch("matching", source, untold).occluded is None

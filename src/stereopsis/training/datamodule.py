@@ -26,6 +26,8 @@ _HELD_BACK = 1_000_000_000
 
 TWO_SIDED_LOSSES = frozenset({"adaptive_robust"})
 """The losses that supervise the right view's disparity too, where network and data give it."""
+OCCLUSION_LOSSES = frozenset({"matching"})
+"""The losses that ask what the right camera does not see, where every source tells it."""
 
 
 class Data(LightningDataModule):
@@ -41,12 +43,17 @@ class Data(LightningDataModule):
     def train_dataloader(self) -> DataLoader[StereoSample]:
         data, trainer = self.settings.data, self.settings.trainer
         both_views = _uses_both_views(self.settings)
-        sources = [open_source(source, both_views=both_views) for source in data.sources]
+        hidden = self.settings.loss.name in OCCLUSION_LOSSES
+        sources = [open_source(source, both_views=both_views, occlusion=hidden) for source in data.sources]
         mixture = Mixture(
             sources,
             [source.weight for source in data.sources],
             seed=trainer.seed,
-            transform=Preparation(data, weighted=any(is_weighted(source) for source in sources)),
+            transform=Preparation(
+                data,
+                weighted=any(is_weighted(source) for source in sources),
+                occlusion=hidden and all(tells_occlusion(source) for source in sources),
+            ),
         )
         counter = Counter(
             first_step=self.first_step,
@@ -86,11 +93,13 @@ class Data(LightningDataModule):
 class Preparation:
     """What happens to a sample on its way into a batch: augmentation, crop, the range of the truth.
 
-    weighted: whether some source weighs its pixels; the others' then count fully.
+    weighted: whether some source weighs its pixels; the others' then count fully. occlusion: whether the
+    batch says what is occluded, which every sample must know.
     """
 
     settings: DataSettings
     weighted: bool = False
+    occlusion: bool = False
 
     def __call__(self, sample: StereoSample, rng: np.random.Generator) -> StereoSample:
         settings = self.settings
@@ -107,7 +116,13 @@ class Preparation:
         if weight is None and self.weighted:
             weight = torch.ones_like(sample.disparity)
         return StereoSample(
-            sample.pair, sample.disparity, valid, disparity_right=right, weight=weight, info=sample.info
+            sample.pair,
+            sample.disparity,
+            valid,
+            occluded=sample.occluded if self.occlusion else None,
+            disparity_right=right,
+            weight=weight,
+            info=sample.info,
         )
 
 
@@ -117,11 +132,11 @@ def _uses_both_views(settings: TrainSettings) -> bool:
 
 
 def open_source(
-    settings: SourceSettings, *, held_back: bool = False, both_views: bool = False
+    settings: SourceSettings, *, held_back: bool = False, both_views: bool = False, occlusion: bool = False
 ) -> Dataset[StereoSample]:
     """The data set that a setting names; of `synthetic`, pairs that no training sees where `held_back`.
 
-    Masks of occlusion are not read, nor is the right view's truth unless `both_views`.
+    Masks of occlusion are not read unless `occlusion`, nor the right view's truth unless `both_views`.
     """
     if settings.name == "synthetic":
         stream = SyntheticStream(
@@ -133,18 +148,27 @@ def open_source(
         first = _HELD_BACK if held_back else 0
         return Subset(stream, range(first, first + settings.count))
     pairs = list_pairs(settings.name, settings.split, root=settings.root)
-    seen = [dataclasses.replace(files, occluded=(), nonoccluded=None) for files in pairs]
+    if not occlusion:
+        pairs = [dataclasses.replace(files, occluded=(), nonoccluded=None) for files in pairs]
     if not both_views:
         # Sources that are cut to the smallest of their maps need all of them.
-        seen = [
-            files if files.centre_crop else dataclasses.replace(files, disparity_right=None) for files in seen
+        pairs = [
+            files if files.centre_crop else dataclasses.replace(files, disparity_right=None)
+            for files in pairs
         ]
-    return StereoDataset(seen)
+    return StereoDataset(pairs)
 
 
 def is_weighted(source: Dataset[StereoSample]) -> bool:
     """Whether its samples say how much each of their pixels counts."""
     return isinstance(source, StereoDataset) and any(files.weight is not None for files in source.files)
+
+
+def tells_occlusion(source: Dataset[StereoSample]) -> bool:
+    """Whether its samples say what the right camera does not see; rendered ones always do."""
+    if not isinstance(source, StereoDataset):
+        return True
+    return all(files.occluded or files.nonoccluded is not None for files in source.files)
 
 
 def _first(dataset: Dataset[StereoSample], count: int) -> Dataset[StereoSample]:
