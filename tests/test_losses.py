@@ -18,7 +18,14 @@ from stereopsis.losses import (
     adaptive_robust,
     create_loss,
 )
-from stereopsis.structures import IterativeOutput, StereoOutput, StereoPair, StereoSample, VolumeOutput
+from stereopsis.structures import (
+    IterativeOutput,
+    MatchingOutput,
+    StereoOutput,
+    StereoPair,
+    StereoSample,
+    VolumeOutput,
+)
 
 
 def _sample(seed: int = 0, right: Tensor | None = None) -> StereoSample:
@@ -172,10 +179,18 @@ def test_weights_count_as_repeated_pixels_would() -> None:
     part = StereoSample(pair, truth, chosen)
     weighted = StereoSample(pair, truth, everywhere, weight=chosen.float())
     halves = StereoSample(pair, truth, chosen, weight=torch.full_like(truth, 0.5))
+    shares, sure = torch.rand(1, 3, 2, 3, generator=generator), torch.rand(1, 4, 6, generator=generator)
+    planes = VolumeOutput(disparity, sure, probabilities=shares.softmax(1), levels=torch.arange(3) * 4.0)
+    transport = torch.rand(1, 4, 7, 7, generator=generator)
+    matching = MatchingOutput(
+        disparity, transport=transport, matched=disparity + 1, occlusion=sure, grid=(0, 1)
+    )
     for loss, output in (
         (create_loss("smooth_l1"), StereoOutput(disparity)),
         (create_loss("sequence"), IterativeOutput(disparity, iterates=(disparity + 1, disparity))),
         (create_loss("adaptive_robust"), VolumeOutput(disparity, stages=(disparity + 1,))),
+        (create_loss("planes", weights=[1.0]), planes),
+        (create_loss("matching"), matching),
     ):
         torch.testing.assert_close(loss(output, weighted), loss(output, part))
         torch.testing.assert_close(loss(output, halves), loss(output, part))

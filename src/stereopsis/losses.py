@@ -163,9 +163,8 @@ class MatchingLoss(Range):
         matched = _masked_mean(_smooth_l1(output.matched - truth[grid], 1.0), seen[grid], weight)
         occlusion = output.occlusion.float().clamp(1e-6, 1 - 1e-6)
         surprise = -torch.where(hidden, occlusion, 1 - occlusion).log()
-        return (
-            _response(output, sample, seen, hidden) + matched + final + _masked_mean(surprise, seen | hidden)
-        )
+        answered = _masked_mean(surprise, seen | hidden, sample.weight)
+        return _response(output, sample, seen, hidden) + matched + final + answered
 
 
 def _response(output: MatchingOutput, sample: StereoSample, seen: Mask, hidden: Mask) -> Float[Tensor, ""]:
@@ -184,13 +183,16 @@ def _response(output: MatchingOutput, sample: StereoSample, seen: Mask, hidden: 
     mass = mass + rows.gather(-1, after[..., None])[..., 0] * share
     mass = torch.where(hidden[grid], plan[..., :-1, -1], mass)
     values, counts = [mass], [(seen | hidden)[grid]]
+    weights = [torch.ones_like(mass) if sample.weight is None else sample.weight[grid]]
     if sample.occluded is not None:
         hit = torch.zeros_like(targets).scatter_reduce(
             -1, targets.round().long().clamp(0, seen.shape[-1] - 1), seen.to(targets.dtype), "amax"
         )
         values.append(plan[..., -1, :-1])
         counts.append(hit[grid] == 0)
-    return _masked_mean(-(torch.cat(values, -1) + 1e-6).log(), torch.cat(counts, -1))
+        weights.append(torch.ones_like(values[-1]))
+    surprise = -(torch.cat(values, -1) + 1e-6).log()
+    return _masked_mean(surprise, torch.cat(counts, -1), torch.cat(weights, -1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,14 +306,25 @@ class PlanesLoss(Range):
             error = _grown(prediction, sample, False) - sample.disparity
             robust = adaptive_robust(error, alpha=self.alpha, scale=self.scale)
             total = total + weight * _masked_mean(robust, mask, sample.weight)
-        target = shares_of_levels(sample.disparity, mask, output.levels, output.probabilities.shape)
-        surprise = -(target * output.probabilities.float().clamp(min=1e-6).log()).sum(1)
-        shares = _masked_mean(surprise, target.sum(1) > 0)
+        shares = _surprise_of_cells(output.probabilities, output.levels, sample, mask)
         right = ((output.disparity.detach() - sample.disparity).abs() < self.threshold).float()
         certain = F.binary_cross_entropy(output.confidence.clamp(1e-6, 1 - 1e-6), right, reduction="none")
         return (
             total + self.cross_entropy * shares + self.confidence * _masked_mean(certain, mask, sample.weight)
         )
+
+
+def _surprise_of_cells(
+    probabilities: Float[Tensor, "b d hc wc"], levels: Float[Tensor, " d"], sample: StereoSample, mask: Mask
+) -> Float[Tensor, ""]:
+    """The mean cross-entropy of cells that have truth; each counts as much as its pixels do on average."""
+    counted = mask.float() if sample.weight is None else mask * sample.weight
+    target = shares_of_levels(sample.disparity, counted, levels, probabilities.shape)
+    surprise = -(target * probabilities.float().clamp(min=1e-6).log()).sum(1)
+    size = (surprise.shape[-2], surprise.shape[-1])
+    pixels = F.adaptive_avg_pool2d((counted > 0).float(), size)
+    weight = F.adaptive_avg_pool2d(counted, size) / pixels.clamp(min=1e-6)
+    return _masked_mean(surprise, target.sum(1) > 0, weight)
 
 
 def adaptive_robust(error: Float[Tensor, "*b"], *, alpha: float, scale: float) -> Float[Tensor, "*b"]:

@@ -76,9 +76,9 @@ def test_a_slab_is_a_few_rows_of_a_large_distribution():
 def test_a_cell_is_spread_over_the_nearest_levels_of_its_valid_pixels() -> None:
     truth = torch.tensor([[[0.0, 12.0, 99.0, 8.0], [4.0, 0.0, 8.0, 8.0]]])
     mask = torch.tensor([[[True, True, True, False], [True, False, True, False]]])
-    shares = shares_of_levels(truth, mask, torch.arange(3) * 8.0, torch.Size([1, 3, 1, 2]))
+    shares = shares_of_levels(truth, mask.float(), torch.arange(3) * 8.0, torch.Size([1, 3, 1, 2]))
     first = torch.tensor([1 + 0 + 0.5, 0.5 + 0.5, 0.5]) / 3
     second = torch.tensor([0.0, 1.0, 1.0]) / 2
     torch.testing.assert_close(shares[0, :, 0].T, torch.stack([first, second]))
-    nothing = shares_of_levels(truth, mask & False, torch.arange(3) * 8.0, torch.Size([1, 3, 1, 2]))
+    nothing = shares_of_levels(truth, mask * 0.0, torch.arange(3) * 8.0, torch.Size([1, 3, 1, 2]))
     assert float(nothing.abs().max()) == 0

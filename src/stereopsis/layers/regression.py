@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -106,18 +106,19 @@ def _interpolation(coarse: int, fine: int, align_corners: bool, *, like: Tensor)
 
 def shares_of_levels(
     disparity: Float[Tensor, "b h w"],
-    mask: Bool[Tensor, "b h w"],
+    weight: Float[Tensor, "b h w"],
     levels: Float[Tensor, " d"],
     shape: torch.Size,
 ) -> Float[Tensor, "b d hc wc"]:
-    """The share of each evenly spaced level in every cell's valid pixels; 0 in cells without any.
+    """The share of each evenly spaced level in every cell's pixels; 0 in cells without any that count.
 
-    Each pixel of the mask splits its mass between the two nearest levels; disparities beyond the last level
-    count as the last. shape: of the result; the disparity's size must be a whole multiple of it.
+    Each pixel splits its weight, 0 where it does not count, between the two nearest levels; disparities
+    beyond the last level count as the last. shape: of the result; the disparity's size must be a whole
+    multiple of it.
     """
     batch, count, rows, columns = shape
     step = levels[1] - levels[0]
-    position = ((torch.where(mask, disparity, 0.0) - levels[0]) / step).clamp(0, count - 1)
+    position = ((torch.where(weight > 0, disparity, 0.0) - levels[0]) / step).clamp(0, count - 1)
     below = position.floor().clamp(max=count - 2)
     share = position - below
     height, width = disparity.shape[-2:]
@@ -127,8 +128,7 @@ def shares_of_levels(
     cell = (picture * count * rows + row[:, None]) * columns + column
     index = cell + below.long() * (rows * columns)
     mass = torch.zeros(batch * count * rows * columns, device=disparity.device)
-    known = mask.to(mass.dtype)
-    mass.scatter_add_(0, index.flatten(), ((1 - share) * known).flatten())
-    mass.scatter_add_(0, (index + rows * columns).flatten(), (share * known).flatten())
+    mass.scatter_add_(0, index.flatten(), ((1 - share) * weight).flatten())
+    mass.scatter_add_(0, (index + rows * columns).flatten(), (share * weight).flatten())
     mass = mass.reshape(shape)
     return mass / mass.sum(1, keepdim=True).clamp(min=1e-6)

@@ -424,7 +424,7 @@ class Semiglobal(nn.Module):
         batch, height, width = found.disparity.shape
         levels = torch.arange(PLANES, device=found.disparity.device) * 8.0
         shape = torch.Size([batch, PLANES, height // 8, width // 8])
-        shares = shares_of_levels(found.disparity, found.known, levels, shape)
+        shares = shares_of_levels(found.disparity, found.known.float(), levels, shape)
         known = F.avg_pool2d(found.known[:, None].float(), 8)
         return self.from_planes(torch.cat([shares * known, known], 1))
 
