@@ -174,3 +174,11 @@ def test_positions_stay_exact_where_the_rest_computes_in_bfloat16(tmp_path: Path
     features = np.tile(np.arange(600, dtype=np.float32) % 2, (1, 1, 2, 1))
     fetched = compiled([np.full_like(features, 0.25), features])[0]
     np.testing.assert_array_equal(fetched[..., 1:], features[..., :-1])
+
+
+def test_what_openvino_cannot_take_is_told_in_its_own_words() -> None:
+    values = "float[1, 1, 2, 2, 2] volume, float[1, 2, 2, 2, 3] grid"
+    graph = f'<ir_version: 9, opset_import: ["": 20]> cut ({values}) => (float[1, 1, 2, 2, 2] slice) '
+    proto = onnx.parser.parse_model(graph + "{ slice = GridSample(volume, grid) }")
+    with pytest.raises(ValueError, match="bgnet is not for OpenVINO: GridSample is only supported for 4D"):
+        to_openvino(OnnxModel(proto, ExportHeader(network="bgnet")))

@@ -107,7 +107,7 @@ def _command() -> str:
 def _rows(
     name: str, runtimes: list[str], *, device: str, size: tuple[int, int], threads: int, folder: Path
 ) -> list[Contender]:
-    """One row for each runtime of a network; one alone for anything else."""
+    """One row for each runtime that a network can be exported for; one alone for anything else."""
     import dataclasses
 
     from stereopsis.bench.contender import contender
@@ -130,7 +130,11 @@ def _rows(
                 options["compile"] = "default"
             rows.append(dataclasses.replace(plain, runtime=runtime, options=options))
             continue
-        path = _exported(plain, base, precision, size, folder)
+        try:
+            path = _exported(plain, base, precision, size, folder)
+        except ValueError as error:
+            typer.echo(f"left out: {name} by {runtime}: {error}", err=True)
+            continue
         options = {"threads": threads, "precision": "bfloat16" if precision == "bf16" else "float32"}
         rows.append(
             dataclasses.replace(plain, predictor=str(path), runtime=runtime, options=options, random=False)

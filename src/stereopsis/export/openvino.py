@@ -41,15 +41,28 @@ class OpenVinoModel:
 
 
 def to_openvino(model: OnnxModel) -> OpenVinoModel:
-    """The same model; fp16 storage is OpenVINO's own, so give the fp32 one and `halve_storage` the result."""
+    """The same model; fp16 storage is OpenVINO's own, so give the fp32 one and `halve_storage` the result.
+
+    Raises ValueError with OpenVINO's reason where it cannot take an operator.
+    """
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         model.write(path)
-        converted = openvino.convert_model(path)
+        try:
+            converted = openvino.convert_model(path)
+        except Exception as error:  # OpenVINO's conversion failures share no narrower class
+            raise ValueError(f"{model.header.network} is not for OpenVINO: {_reason(error)}") from error
     _keep_positions_exact(converted)
     return OpenVinoModel(converted, model.header)
+
+
+def _reason(error: Exception) -> str:
+    """The last line of the log of failed operators."""
+    log = str(error).partition("Summary:")[0]
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]
 
 
 _FETCHING = {"Gather", "GatherElements", "GatherND", "GridSample"}
