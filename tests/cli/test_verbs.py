@@ -18,7 +18,7 @@ from stereopsis.io.calibration import read_calibration, write_calibration
 from stereopsis.io.disparity import read_disparity
 from stereopsis.io.images import read_image, write_image
 from stereopsis.io.video import write_video
-from stereopsis.prediction.classical import SGBM
+from stereopsis.prediction.loading import load
 from stereopsis.prediction.memory import bytes_per_pixel, resident_bytes
 from stereopsis.structures import Calibration
 from stereopsis.synthesis.planes import planes_sample
@@ -54,7 +54,7 @@ def test_a_pair_gives_every_file_and_one_line(
     said, err = capsys.readouterr()
     assert err == ""
     assert said.count("\n") == 1
-    assert "320x240 with sgbm (the default" in said
+    assert "320x240 with sgbm-refined" in said
     names = {path.name for path in out.iterdir()}
     plain = {"disparity.pfm", "disparity.png", "confidence.png", "depth.npy", "depth.png", "cloud.ply"}
     assert names == plain | {"disparity_right.pfm", "disparity_right.png", "occluded.png"}
@@ -166,15 +166,16 @@ def test_a_smaller_scale_and_another_start_give_the_same_scene(
         assert (np.abs(disparity - truth) > 2).mean() < 0.06
 
 
+@pytest.mark.parametrize("model", ["sgbm", "sgbm-refined"])
 def test_a_memory_limit_gives_tiles_that_agree_with_the_whole(
-    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sample = planes_sample(size=(400, 640))
     for side, view in (("left", sample.pair.left), ("right", sample.pair.right)):
         write_image(tmp_path / f"{side}.png", image_picture(view))
-    images = (tmp_path / "left.png", tmp_path / "right.png", "--max-disparity", "64")
+    images = (tmp_path / "left.png", tmp_path / "right.png", "--max-disparity", "64", "--model", model)
     predicted(capsys, *images, "--output", tmp_path / "whole")
-    windows = 150_000 * bytes_per_pixel(SGBM(), 640)
+    windows = 150_000 * bytes_per_pixel(load(model, max_disparity=64), 640)
     limit = int(resident_bytes() + 150 * 400 * 640 + windows) // 2**20
     predicted(capsys, *images, "--output", tmp_path / "tiled", "--max-memory", f"{limit}M")
     whole, _ = read_disparity(tmp_path / "whole" / "disparity.pfm")

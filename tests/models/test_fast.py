@@ -67,36 +67,3 @@ def test_every_parameter_learns() -> None:
     total = output.disparity.mean() + output.confidence.mean() + sum(stage.mean() for stage in output.stages)
     (total + output.probabilities.square().mean()).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
-
-
-def test_the_start_of_sgbm_refined_is_fast() -> None:
-    torch.manual_seed(0)
-    prior = _fast("fast", width=8, depth=1).eval()
-    torch.manual_seed(1)
-    model = _fast("sgbm-refined", width=8, depth=1).eval()
-    model.adopt(prior)
-    left, right = torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96)
-    with torch.inference_mode():
-        ours, theirs = model(left, right), prior(left, right)
-    torch.testing.assert_close(ours.stages[1], theirs.stages[1])
-    torch.testing.assert_close(ours.confidence, theirs.confidence)
-
-
-def test_sgbm_refined_gives_the_disparity_found_where_it_keeps_it() -> None:
-    left = torch.rand(1, 3, 64, 160, generator=torch.Generator().manual_seed(0))
-    left = F.avg_pool2d(left, 3, 1, 1)
-    right = left.roll(-20, -1)
-    model = _fast("sgbm-refined", width=8, depth=1, max_disparity=64).eval()
-    assert model.semiglobal is not None
-    assert model.semiglobal.kept.bias is not None
-    torch.nn.init.constant_(model.semiglobal.kept.bias, 100.0)
-    with torch.inference_mode():
-        disparity = model(left, right).disparity
-    assert float((disparity[..., 30:150] - 20).abs().median()) < 0.1
-
-
-def test_no_graph_of_sgbm_refined_is_exported() -> None:
-    model = _fast("sgbm-refined", width=8, depth=1).eval()
-    images = torch.rand(1, 3, 64, 96)
-    with pytest.raises(ValueError, match="export fast"):
-        torch.export.export(model, (images, images), strict=False)

@@ -109,5 +109,5 @@ def test_published_recipes_keep_their_numbers(name: str) -> None:
 
 
 def test_every_published_recipe_is_held_to_its_numbers() -> None:
-    ours = {"overfit", "fast", "sgbm-refined", "distil"}
+    ours = {"overfit", "fast", "distil"}
     assert set(list_experiments()) - ours == set(_RECIPES)

@@ -12,7 +12,7 @@ from typing import Any
 from stereopsis.bench.reference import REFERENCES
 from stereopsis.models.base import MonoModel, StereoModel
 from stereopsis.models.registry import create, entry, list_models
-from stereopsis.prediction.loading import load
+from stereopsis.prediction.loading import CLASSICAL, load
 from stereopsis.prediction.network import NetworkPredictor
 from stereopsis.prediction.runtimes import SUFFIXES
 from stereopsis.structures import Predictor
@@ -59,7 +59,7 @@ def contender(name: str, **options: Any) -> Contender:
     A network whose weights do not come with the package is measured with random ones, which take as long.
     Raises ValueError or OSError with what to do.
     """
-    if name in REFERENCES or name == "sgbm":
+    if name in REFERENCES or name in CLASSICAL:
         return Contender(name=name, predictor=name, runtime="OpenCV")
     if Path(name).suffix in SUFFIXES:
         runtime = {".onnx": "ONNX Runtime", ".xml": "OpenVINO"}[Path(name).suffix]

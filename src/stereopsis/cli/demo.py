@@ -56,8 +56,6 @@ def demo(
     typer.echo(f"rendered a pair of {width}x{height}, and predicted it with {name}")
     typer.echo(_measured(sample, result))
     typer.echo(f"wrote {count:,} points and {len(made)} files to {output}/: {', '.join(made)}")
-    if model is None and name == "sgbm":
-        typer.echo("trained weights are still to come with the package; until then the default is sgbm")
 
 
 def _measured(sample: StereoSample, output: StereoOutput) -> str:

@@ -47,6 +47,7 @@ def models(
 
 _CLASSICAL = {
     "sgbm": "OpenCV's semi-global matching, padded, checked and filled",
+    "sgbm-refined": "SGBM and fast, at every pixel the surer one",
     "sgbm-oracle": "SGBM as in a recorded baseline, for comparison (stereopsis evaluate)",
 }
 

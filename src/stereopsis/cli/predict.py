@@ -241,10 +241,7 @@ def _load(model: str | None, weights: Path | None, options: dict[str, Any]) -> t
     name = model or (DEFAULT if weights is None else str(weights))
     if name not in CLASSICAL and "device" not in options and torch.cuda.is_available():
         options["device"] = "cuda"
-    loaded = load(name, weights=weights if model else None, **options)
-    if model is None and weights is None and name in CLASSICAL:
-        name = f"{name} (the default until trained weights come with the package)"
-    return name, loaded
+    return name, load(name, weights=weights if model else None, **options)
 
 
 def _jobs(inputs: list[str], output: Path) -> _Jobs:

@@ -10,9 +10,6 @@ nothing but our own rendered pairs.
 The aggregation has a fixed number of planes, 192 pixels' worth at 1/8. A smaller `max_disparity` masks
 the farther planes; a larger one runs the coarse stage on the pair reduced 2, 3 or 4 times, and the
 residual stage, which has no range, at full resolution.
-
-`sgbm-refined` is the same network that also sees what semi-global matching (one view, 3-way) found: its
-planes beside the volume, its disparity beside the local costs, and where it is to be kept as it is.
 """
 
 from __future__ import annotations
@@ -20,18 +17,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from stereopsis.layers.regression import shares_of_levels
-from stereopsis.layers.semiglobal import semiglobal_matching
 from stereopsis.layers.upsampling import convex_upsample
-from stereopsis.models.base import MonoModel, Padding, StateDict, StereoModel, load_strictly
+from stereopsis.models.base import Padding, StateDict, StereoModel
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import VolumeOutput
 
@@ -51,8 +45,6 @@ class FastConfig:
     """Residual blocks at each scale of the aggregation."""
     max_disparity: int = 192
     """In pixels, 64 to 768."""
-    semiglobal: bool = False
-    """Start from semi-global matching."""
 
     def __post_init__(self) -> None:
         if not 64 <= self.max_disparity <= 768:
@@ -79,7 +71,6 @@ _CARD = Card(
         "fast": FastConfig(),
         "fast-tiny": FastConfig(width=24, depth=1),
         "fast-large": FastConfig(width=48, groups=8, depth=3),
-        "sgbm-refined": FastConfig(semiglobal=True),
     },
     card=_CARD,
     tiny={"width": 8, "depth": 1},
@@ -95,7 +86,7 @@ class Fast(StereoModel[FastConfig, VolumeOutput]):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-        self.semiglobal = Semiglobal(config.width) if config.semiglobal else None
+        silence(self.encoder.rise_to_quarter, self.refinement.surroundings.rise)
 
     @property
     def padding(self) -> Padding:
@@ -111,25 +102,20 @@ class Fast(StereoModel[FastConfig, VolumeOutput]):
         return 480 * 640 if self.config.max_disparity == FastConfig.max_disparity else 0
 
     def forward(self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"]) -> VolumeOutput:
-        guide, reduction = self.semiglobal, self.config.reduction
-        found = None if guide is None else match(left, right, self.config.max_disparity)
-        planes = None if guide is None or found is None else guide.planes(found.reduced(reduction))
+        reduction = self.config.reduction
         images = torch.cat([left, right]) * 4 - 2
         quarter, eighth, sixteenth = self.encoder(images)
         if reduction == 1:
-            coarse, probabilities, hidden = self._match(eighth, sixteenth, planes)
+            coarse, probabilities, hidden = self._match(eighth, sixteenth)
         else:
             _, small_eighth, small_sixteenth = self.encoder(F.avg_pool2d(images, reduction))
-            coarse, probabilities, hidden = self._match(small_eighth, small_sixteenth, planes)
+            coarse, probabilities, hidden = self._match(small_eighth, small_sixteenth)
             size = (eighth.shape[-2], eighth.shape[-1])
             coarse = F.interpolate(coarse[:, None], size, mode="nearest")[:, 0] * reduction
             hidden = F.interpolate(hidden, size, mode="bilinear")
         initial = self.refinement.rise(coarse, hidden)
-        detail = None if guide is None or found is None else guide.detail(found, initial)
-        at_quarter, features = self.refinement(quarter, initial, hidden, detail)
+        at_quarter, features = self.refinement(quarter, initial, hidden)
         disparity, certainty = self.refinement.finish(at_quarter, features)
-        if guide is not None and found is not None:
-            disparity = guide.keep(found, features, disparity)
         return VolumeOutput(
             disparity=disparity,
             confidence=certainty,
@@ -139,26 +125,18 @@ class Fast(StereoModel[FastConfig, VolumeOutput]):
         )
 
     def _match(
-        self,
-        eighth: Float[Tensor, "two c h w"],
-        sixteenth: Float[Tensor, "two f hs ws"],
-        evidence: Float[Tensor, "b c h w"] | None,
+        self, eighth: Float[Tensor, "two c h w"], sixteenth: Float[Tensor, "two f hs ws"]
     ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b d h w"], Float[Tensor, "b g h w"]]:
         """Coarse disparity (image pixels), its distribution, and what else the aggregation knows."""
         left, right = eighth.chunk(2)
         volume = correlation_planes(left, right, PLANES, groups=self.config.groups)
-        logits, hidden = self.aggregation(volume, left, sixteenth.chunk(2)[0], evidence)
+        logits, hidden = self.aggregation(volume, left, sixteenth.chunk(2)[0])
         planes = math.ceil(self.config.max_disparity / self.config.reduction / 8)
         if planes < PLANES:
             beyond = torch.arange(PLANES, device=logits.device)[:, None, None] >= planes
             logits = logits.masked_fill(beyond, -1e4)
         probabilities = logits.float().softmax(1)
         return around_the_likeliest(probabilities) * 8.0, probabilities, hidden
-
-    def adopt(self, prior: StereoModel[Any, Any] | MonoModel[Any]) -> None:
-        """What the network is without the semi-global part, from the weights of `fast`."""
-        own = {key: tensor for key, tensor in self.state_dict().items() if key.startswith("semiglobal.")}
-        load_strictly(self, own | prior.state_dict(), "the part of sgbm-refined that is fast")
 
     @classmethod
     def recognise(cls, state: Mapping[str, Tensor]) -> FastConfig | None:  # noqa: ARG003
@@ -179,6 +157,13 @@ def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequ
     )
 
 
+def silence(*layers: nn.Conv2d) -> None:
+    """Zero: what the layers' outputs are added to begins as if they were not there."""
+    for layer in layers:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(cast(Tensor, layer.bias))
+
+
 class Residual(nn.Module):
     """Two 3x3 convolutions and a skip."""
 
@@ -194,7 +179,7 @@ class Residual(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Features of both images at 1/4 (c), 1/8 (2c, with context from below) and 1/16 (3c)."""
+    """Features of both images at 1/4 (c) and 1/8 (2c), with context from below, and 1/16 (3c)."""
 
     def __init__(self, c: int) -> None:
         super().__init__()
@@ -204,6 +189,7 @@ class Encoder(nn.Module):
         self.sixteenth = nn.Sequential(conv(2 * c, 3 * c, stride=2), Residual(3 * c))
         self.rise = conv(3 * c, 2 * c, 1)
         self.merge = Residual(2 * c)
+        self.rise_to_quarter = nn.Conv2d(2 * c, 4 * c, 1)
 
     def forward(
         self, image: Float[Tensor, "b 3 h w"]
@@ -212,7 +198,8 @@ class Encoder(nn.Module):
         eighth = self.eighth(quarter)
         sixteenth = self.sixteenth(eighth)
         risen = F.interpolate(self.rise(sixteenth), scale_factor=2.0, mode="nearest")
-        return quarter, self.merge(eighth + risen), sixteenth
+        eighth = self.merge(eighth + risen)
+        return quarter + F.pixel_shuffle(self.rise_to_quarter(eighth), 2), eighth, sixteenth
 
 
 def correlation_planes(
@@ -274,11 +261,8 @@ class Aggregation(nn.Module):
         volume: Float[Tensor, "b v h w"],
         eighth: Float[Tensor, "b f h w"],
         sixteenth: Float[Tensor, "b g hs ws"],
-        evidence: Float[Tensor, "b f h w"] | None,
     ) -> tuple[Float[Tensor, "b d h w"], Float[Tensor, "b f h w"]]:
         entered = self.enter(torch.cat([volume, self.guide(eighth)], 1))
-        if evidence is not None:
-            entered = entered + evidence
         middle = self.body16(self.guide16(torch.cat([self.down16(entered), sixteenth], 1)))
         deep = self.body32(middle)
         height, width = deep.shape[-2:]
@@ -290,12 +274,36 @@ class Aggregation(nn.Module):
         return self.logits(hidden), hidden
 
 
+class Surroundings(nn.Module):
+    """What the costs around a pixel say over 1/8 and 1/16 of the image, at 1/4 again.
+
+    Where there is little texture, one surface's disparity is decided over more pixels than the
+    convolutions at 1/4 see.
+    """
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.down8 = conv(c, 2 * c, stride=2)
+        self.guide = conv(4 * c, 2 * c, 1)
+        self.down16 = conv(2 * c, 3 * c, stride=2)
+        self.body16 = nn.Sequential(Residual(3 * c), Residual(3 * c), conv(3 * c, 2 * c, 1))
+        self.body8 = Residual(2 * c)
+        self.rise = nn.Conv2d(2 * c, 4 * c, 1)
+
+    def forward(
+        self, features: Float[Tensor, "b c h w"], hidden: Float[Tensor, "b f h8 w8"]
+    ) -> Float[Tensor, "b c h w"]:
+        eighth = self.guide(torch.cat([self.down8(features), hidden], 1))
+        risen = F.interpolate(self.body16(self.down16(eighth)), scale_factor=2.0, mode="nearest")
+        return F.pixel_shuffle(self.rise(self.body8(eighth + risen)), 2)
+
+
 class Refinement(nn.Module):
     """From coarse disparity at 1/8 to disparity and confidence of every pixel.
 
     The coarse disparity is upsampled to 1/4 convexly, which keeps its steps; there the right features
     are fetched by it once and compared at shifts around it; convolutions over these costs, the left
-    features and the disparity give the residual.
+    features and the disparity, near and wide, give the residual.
     """
 
     def __init__(self, c: int) -> None:
@@ -304,6 +312,7 @@ class Refinement(nn.Module):
         self.spread = conv(2 * c, c, 1)
         self.describe = nn.Conv2d(c, c, 1)
         self.enter = conv(2 * c + 2 * _REACH + 2, c)
+        self.surroundings = Surroundings(c)
         self.body = nn.Sequential(Residual(c), Residual(c))
         self.residual = nn.Conv2d(c, 1, 3, 1, 1)
         self.certainty = nn.Conv2d(c, 16, 3, 1, 1)
@@ -320,17 +329,14 @@ class Refinement(nn.Module):
         quarter: Float[Tensor, "two c h w"],
         initial: Float[Tensor, "b h w"],
         hidden: Float[Tensor, "b f hc wc"],
-        evidence: Float[Tensor, "b c h w"] | None,
     ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b c h w"]]:
         """The disparity at 1/4 with the residual, in image pixels, and the features that gave it."""
         left, right = self.describe(quarter).chunk(2)
         at_quarter = initial[:, None] / 4
-        costs = self._local_costs(left, right, at_quarter[:, 0])
+        costs = self._local_costs(left, right, at_quarter)
         context = F.interpolate(self.spread(hidden), scale_factor=2.0, mode="nearest")
         features = self.enter(torch.cat([costs, at_quarter / 16, quarter.chunk(2)[0], context], 1))
-        if evidence is not None:
-            features = features + evidence
-        features = self.body(features)
+        features = self.body(features + self.surroundings(features, hidden))
         return (F.relu(at_quarter + self.residual(features).float()) * 4)[:, 0], features
 
     def finish(
@@ -345,7 +351,7 @@ class Refinement(nn.Module):
         self,
         left: Float[Tensor, "b c h w"],
         right: Float[Tensor, "b c h w"],
-        disparity: Float[Tensor, "b h w"],
+        disparity: Float[Tensor, "b 1 h w"],
     ) -> Float[Tensor, "b k h w"]:
         """Cosines of the left features with the fetched right ones, shifted by -4 .. 4 columns."""
         left, fetched = F.normalize(left, dim=1), F.normalize(_fetch(right, disparity), dim=1)
@@ -355,88 +361,14 @@ class Refinement(nn.Module):
         return torch.stack(shifts, 1)
 
 
-def _fetch(right: Float[Tensor, "b c h w"], disparity: Float[Tensor, "b h w"]) -> Float[Tensor, "b c h w"]:
+def _fetch(right: Float[Tensor, "b c h w"], disparity: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b c h w"]:
     """Right features at x - d, linear between columns; the border's outside."""
     width = right.shape[-1]
     column = torch.arange(width, device=right.device, dtype=torch.float32)
     position = (column - disparity.detach().float()).clamp(0, width - 1)
-    first = position.floor()
-    weight = (position - first)[:, None].to(right.dtype)
-    index = first.long()[:, None]
+    index = position.long()
+    # Subtracted in whole numbers: in bfloat16 nothing would be left of the share of a column.
+    weight = ((position * 256).long() - index * 256).to(right.dtype) / 256
     before = right.gather(-1, index.expand_as(right))
     after = right.gather(-1, (index + 1).clamp(max=width - 1).expand_as(right))
     return before + weight * (after - before)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What semi-global matching found: disparity `[b h w]` in image pixels, 0 where not known."""
-
-    disparity: Float[Tensor, "b h w"]
-    known: Bool[Tensor, "b h w"]
-
-    def reduced(self, factor: int) -> Found:
-        """Of the pair reduced so many times, in its pixels."""
-        taken = (..., slice(factor // 2, None, factor), slice(factor // 2, None, factor))
-        return Found(self.disparity[taken] / factor, self.known[taken])
-
-
-def match(left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"], max_disparity: int) -> Found:
-    """3-way semi-global matching of the left view, on the CPU; uniqueness and speckles decide what is known.
-
-    Raises ValueError while a graph is exported: OpenCV is none of its operators.
-    """
-    if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
-        raise ValueError("sgbm-refined runs OpenCV's matching inside and cannot be exported: export fast")
-    views = [
-        (image.detach().float() * 255).round().clamp(0, 255).to("cpu", torch.uint8).permute(0, 2, 3, 1)
-        for image in (left, right)
-    ]
-    answers = [
-        semiglobal_matching(
-            *(np.ascontiguousarray(view.numpy()) for view in pair),
-            count=-(-max_disparity // 16) * 16,
-            uniqueness=10,
-        )
-        for pair in zip(*views, strict=True)
-    ]
-    disparity, known = (
-        torch.from_numpy(np.stack(part)).to(left.device) for part in zip(*answers, strict=True)
-    )
-    return Found(torch.where(known, disparity, 0.0), known)
-
-
-class Semiglobal(nn.Module):
-    """How `sgbm-refined` uses what semi-global matching found; at first it changes nothing."""
-
-    def __init__(self, c: int) -> None:
-        super().__init__()
-        self.from_planes = nn.Conv2d(PLANES + 1, 2 * c, 3, 1, 1)
-        self.from_detail = nn.Conv2d(16 + 16, c, 3, 1, 1)
-        self.kept = nn.Conv2d(c, 16, 3, 1, 1)
-        for layer in (self.from_planes, self.from_detail, self.kept):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(cast(Tensor, layer.bias))
-        nn.init.constant_(cast(Tensor, self.kept.bias), -3.0)
-
-    def planes(self, found: Found) -> Float[Tensor, "b f h8 w8"]:
-        """Features at 1/8 from the share of every plane in a cell, and of what is known at all."""
-        batch, height, width = found.disparity.shape
-        levels = torch.arange(PLANES, device=found.disparity.device) * 8.0
-        shape = torch.Size([batch, PLANES, height // 8, width // 8])
-        shares = shares_of_levels(found.disparity, found.known.float(), levels, shape)
-        known = F.avg_pool2d(found.known[:, None].float(), 8)
-        return self.from_planes(torch.cat([shares * known, known], 1))
-
-    def detail(self, found: Found, initial: Float[Tensor, "b h4 w4"]) -> Float[Tensor, "b c h4 w4"]:
-        """Features at 1/4 from all 16 differences of a cell to its disparity so far, within the reach."""
-        known = F.pixel_unshuffle(found.known[:, None].float(), 4)
-        difference = F.pixel_unshuffle(found.disparity[:, None], 4) - initial[:, None]
-        return self.from_detail(torch.cat([(difference / (4 * _REACH)).clamp(-1, 1) * known, known], 1))
-
-    def keep(
-        self, found: Found, features: Float[Tensor, "b c h4 w4"], disparity: Float[Tensor, "b h w"]
-    ) -> Float[Tensor, "b h w"]:
-        """Between the network's disparity and the one found, pixel by pixel."""
-        share = F.pixel_shuffle(self.kept(features).float().sigmoid(), 4)[:, 0] * found.known
-        return disparity + share * (found.disparity - disparity)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from stereopsis.prediction.classical import SGBM, Filled
 from stereopsis.prediction.memory import window_pixels
 from stereopsis.prediction.mirrored import Mirrored
+from stereopsis.prediction.refined import RefinedSGBM
 from stereopsis.prediction.rescaled import Rescaled
 from stereopsis.prediction.shifted import Shifted
 from stereopsis.prediction.tiled import Tiled
@@ -47,4 +48,6 @@ class Wrapping:
             holes = dataclasses.replace(predictor.for_width(size[1]), fill=None)
             tiled = Tiled(holes, int(pixels), coarse=predictor)
             return tiled if predictor.fill is None else Filled(tiled, predictor.median)
+        if isinstance(predictor, RefinedSGBM) and self.scale == 1:
+            wrapped = predictor.for_width(size[1])
         return Tiled(wrapped, int(pixels))

@@ -20,11 +20,12 @@ from stereopsis.prediction.certainty import Certainty
 from stereopsis.prediction.classical import SGBM
 from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.network import NetworkPredictor
+from stereopsis.prediction.refined import RefinedSGBM
 from stereopsis.prediction.runtimes import SUFFIXES, bfloat16_supported, installed
 from stereopsis.structures import Predictor, StereoOutput, StereoPair
 
-DEFAULT = "sgbm"
-"""What `predict` uses where nothing is named."""
+DEFAULT = "sgbm-refined"
+"""What `predict` uses where nothing is named: the lowest errors among what comes with the package."""
 
 _WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 _QUICKEST = {"openvino": ".xml", "onnx": ".onnx"}
@@ -122,6 +123,19 @@ def _sgbm(**options: Any) -> Predictor:
     return SGBM(**options, certainty=Certainty.from_plain(read_json(stored, "a certainty")))
 
 
+def _refined(**options: Any) -> Predictor:
+    known = ("max_disparity", "device", "runtime", "precision")
+    for key in options:
+        if key not in known:
+            raise ValueError(f"sgbm-refined has no option {key!r}: its options are {', '.join(known)}")
+    most = options.get("max_disparity")
+    if most is None:
+        return RefinedSGBM(matcher=_sgbm(), network=load("fast", **options))
+    # Within the network's own limits; of what it finds, `RefinedSGBM` leaves out what is beyond.
+    network = load("fast", **(options | {"max_disparity": min(max(most, 64), 768)}))
+    return RefinedSGBM(matcher=_sgbm(max_disparity=most), network=network, max_disparity=most)
+
+
 def _exported(path: Path, weights: str | Path | None, options: dict[str, Any]) -> Predictor:
     if weights is not None:
         raise ValueError(f"{path} holds its own weights: leave {weights} out")
@@ -164,13 +178,15 @@ def _quickest(name: str, runtime: str, options: dict[str, Any]) -> Predictor | N
     return None
 
 
-CLASSICAL: dict[str, Callable[..., Predictor]] = {"sgbm": _sgbm}
-"""Predictors without weights, by name."""
+CLASSICAL: dict[str, Callable[..., Predictor]] = {"sgbm": _sgbm, "sgbm-refined": _refined}
+"""Predictors without weights of their own, by name."""
+_INSIDE = {"sgbm-refined": "fast"}
+"""The network whose weights such a predictor uses."""
 
 
 def shipped_weights(name: str) -> Path:
     """The weights of that network that come with the package; ValueError where there are none."""
-    path = _WEIGHTS / f"{name}.safetensors"
+    path = _WEIGHTS / f"{_INSIDE.get(name, name)}.safetensors"
     if not path.exists():
         raise ValueError(
             f"no weights for {name} come with the package: give its published file, "

@@ -29,7 +29,7 @@ class Provenance:
 def provenance(predictor: Predictor, model: str | Path, *, weights: str | Path | None = None) -> Provenance:
     """Of a predictor that `load(model, weights=weights)` gave."""
     name = str(model)
-    if name in CLASSICAL:
+    if name in CLASSICAL and _shipped(name) is None:
         return Provenance(name=name, licence="Apache-2.0 (OpenCV)", origin="no weights")
     path = weights_file(name, None if weights is None else Path(weights)) or shipped_weights(name)
     licence, origin = "", ""

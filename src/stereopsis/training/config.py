@@ -30,8 +30,7 @@ class ModelSettings:
     weights: str | None = None
     """Start from this file: safetensors or a published checkpoint."""
     prior: str | None = None
-    """Start the part that is another network (SyDE-Net's monocular one, what `sgbm-refined` shares with
-    `fast`) from this file, after `weights`."""
+    """Start the part that is another network (SyDE-Net's monocular one) from this file, after `weights`."""
     freeze_batch_norm: bool = False
     """Batch norm layers stay in evaluation mode (the RAFT family's recipe)."""
 
