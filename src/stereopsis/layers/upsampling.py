@@ -19,7 +19,11 @@ Border = Literal["zero", "replicate"]
 def neighbourhood(field: Float[Tensor, "b c h w"], border: Border = "zero") -> Float[Tensor, "b c 9 h w"]:
     """The 3x3 neighbours of every cell, row-major."""
     height, width = field.shape[-2:]
-    padded = F.pad(field, (1, 1, 1, 1), mode="constant" if border == "zero" else "replicate")
+    if border == "zero":
+        padded = F.pad(field, (1, 1, 1, 1))
+    else:  # torch.compile cannot take `F.pad` here, with sizes that are free
+        wide = torch.cat([field[..., :1], field, field[..., -1:]], -1)
+        padded = torch.cat([wide[..., :1, :], wide, wide[..., -1:, :]], -2)
     return torch.stack(
         [padded[..., y : y + height, x : x + width] for y in range(3) for x in range(3)], dim=2
     )

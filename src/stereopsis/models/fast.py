@@ -33,6 +33,8 @@ PLANES = 24
 """Planes of the coarse volume, 8 pixels apart."""
 _REACH = 4
 """The residual stage compares at -4 .. 4 pixels of 1/4 of the image."""
+_SHARES = 2**16
+"""Parts of a column that fetching tells apart: as fine as float32 within an image."""
 
 
 @dataclass(frozen=True)
@@ -366,9 +368,10 @@ def _fetch(right: Float[Tensor, "b c h w"], disparity: Float[Tensor, "b 1 h w"])
     width = right.shape[-1]
     column = torch.arange(width, device=right.device, dtype=torch.float32)
     position = (column - disparity.detach().float()).clamp(0, width - 1)
-    index = position.long()
-    # Subtracted in whole numbers: in bfloat16 nothing would be left of the share of a column.
-    weight = ((position * 256).long() - index * 256).to(right.dtype) / 256
+    first = position.floor()
+    index = first.long()
+    # By way of whole numbers, which no runtime computes in bfloat16: nothing would be left of the share.
+    weight = ((position - first) * _SHARES).long().to(right.dtype) / _SHARES
     before = right.gather(-1, index.expand_as(right))
     after = right.gather(-1, (index + 1).clamp(max=width - 1).expand_as(right))
     return before + weight * (after - before)
