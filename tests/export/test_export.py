@@ -30,8 +30,9 @@ _SIZES = ((64, 96), (77, 131), (96, 64))
 
 @functools.cache
 def _tiny() -> Original:
-    # Of seed 0's weights PyTorch's own convolutions, adding in another order, keep 98 % within 0.001 px only.
-    return random_original("fast", seed=1, width=8, depth=1)
+    # Random weights may amplify rounding: of seed 0's, PyTorch's own convolutions in another order keep 98 %
+    # of the pixels within 0.001 px.
+    return random_original("fast", seed=2, width=8, depth=1)
 
 
 @functools.cache
