@@ -22,12 +22,18 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 
 from stereopsis.geometry import left_right_error, occlusion
-from stereopsis.layers.semiglobal import Mode, semiglobal_matching
 from stereopsis.prediction.certainty import Certainty
 from stereopsis.structures import Predictor, StereoOutput, StereoPair
 
 Disparity = Float32[np.ndarray, "h w"]
 Known = Bool[np.ndarray, "h w"]
+Mode = Literal["3way", "sgbm", "hh"]
+
+_MODES = {
+    "3way": cv2.STEREO_SGBM_MODE_SGBM_3WAY,
+    "sgbm": cv2.STEREO_SGBM_MODE_SGBM,
+    "hh": cv2.STEREO_SGBM_MODE_HH,
+}
 
 _STEP = 16
 """OpenCV searches multiples of 16 disparities and answers in sixteenths of a pixel."""
@@ -147,20 +153,29 @@ class SGBM:
     def _compute(
         self, left: UInt8[np.ndarray, "h w 3"], right: UInt8[np.ndarray, "h w 3"], count: int
     ) -> tuple[Disparity, Known]:
-        return semiglobal_matching(
-            left,
-            right,
-            count=count,
-            first=self.min_disparity,
-            mode=self.mode,
-            block_size=self.block_size,
-            p1=self.p1,
-            p2=self.p2,
-            uniqueness=self.uniqueness,
-            prefilter_cap=self.prefilter_cap,
-            speckle_size=self.speckle_size,
-            speckle_range=self.speckle_range,
+        """The left view's disparity, and where OpenCV gave one.
+
+        Images grow at the sides by repetition, so that every column can be matched over the whole range.
+        """
+        before, after = max(self.min_disparity + count, 0), max(-self.min_disparity, 0)
+        grown = [
+            cv2.copyMakeBorder(view, 0, 0, before, after, cv2.BORDER_REPLICATE) for view in (left, right)
+        ]
+        area = 3 * self.block_size**2
+        matcher = cv2.StereoSGBM.create(
+            minDisparity=self.min_disparity,
+            numDisparities=count,
+            blockSize=self.block_size,
+            P1=4 * area if self.p1 is None else self.p1,
+            P2=64 * area if self.p2 is None else self.p2,
+            preFilterCap=self.prefilter_cap,
+            uniquenessRatio=self.uniqueness,
+            speckleWindowSize=self.speckle_size,
+            speckleRange=self.speckle_range,
+            mode=_MODES[self.mode],
         )
+        raw = matcher.compute(*grown)[:, before : before + left.shape[1]]
+        return (raw / np.float32(16)).astype(np.float32), raw >= 16 * self.min_disparity
 
     def _checked(
         self, disparity: Disparity, known: Known, other: Disparity, other_known: Known

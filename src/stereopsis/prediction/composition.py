@@ -49,5 +49,5 @@ class Wrapping:
             tiled = Tiled(holes, int(pixels), coarse=predictor)
             return tiled if predictor.fill is None else Filled(tiled, predictor.median)
         if isinstance(predictor, RefinedSGBM) and self.scale == 1:
-            wrapped = predictor.for_width(size[1])
+            return Tiled(predictor.for_width(size[1]), int(pixels), coarse=predictor)
         return Tiled(wrapped, int(pixels))

@@ -130,9 +130,9 @@ def _refined(**options: Any) -> Predictor:
             raise ValueError(f"sgbm-refined has no option {key!r}: its options are {', '.join(known)}")
     most = options.get("max_disparity")
     if most is None:
-        return RefinedSGBM(matcher=_sgbm(), network=load("fast", **options))
+        return RefinedSGBM(matcher=_sgbm(), network=load(_INSIDE["sgbm-refined"], **options))
     # Within the network's own limits; of what it finds, `RefinedSGBM` leaves out what is beyond.
-    network = load("fast", **(options | {"max_disparity": min(max(most, 64), 768)}))
+    network = load(_INSIDE["sgbm-refined"], **(options | {"max_disparity": min(max(most, 64), 768)}))
     return RefinedSGBM(matcher=_sgbm(max_disparity=most), network=network, max_disparity=most)
 
 
