@@ -88,3 +88,46 @@ def test_occlusion_is_told_to_the_loss_that_asks_where_every_source_knows_it(sce
     assert bool(told.all())
     assert batch("smooth_l1", source).occluded is None
     assert batch("matching", source, untold).occluded is None
+
+
+def test_occluded_pixels_can_be_left_out_of_every_loss_in_both_views(scenes: Path) -> None:
+    """Eight columns of the left view are hidden; four of the right view have no match."""
+    mask = np.full((48, 64), 255, np.uint8)
+    mask[:, :8] = 128
+    write_image(scenes / "plane" / "occluded.png", mask)
+
+    def batch(occluded: str) -> StereoSample:
+        source = f"{{name: scenes, split: truth, root: {scenes}}}"
+        overrides = [
+            "loss=adaptive_robust",
+            f"data.sources=[{source}]",
+            "data.validation=[]",
+            "data.workers=0",
+            "data.crop=null",
+            "data.augment={scale: [0, 0], stretch: 0, flip: 0, vertical_flip: 0, vertical_jitter: 0}",
+            f"data.occluded={occluded}",
+        ]
+        return next(
+            iter(Data(read_settings(overrides), first_step=0, rank=0, processes=1).train_dataloader())
+        )
+
+    kept, left_out = batch("true"), batch("false")
+    assert bool(kept.valid.all())
+    assert not left_out.valid[..., :8].any()
+    assert bool(left_out.valid[..., 8:].all())
+    assert left_out.disparity_right is not None
+    assert bool(left_out.disparity_right[..., :60].isfinite().all())
+    assert not left_out.disparity_right[..., 60:].isfinite().any()
+
+
+def test_leaving_occluded_pixels_out_is_refused_where_a_source_does_not_tell_them(scenes: Path) -> None:
+    scene = scenes / "plane" / "scene.json"
+    record = json.loads(scene.read_text())
+    del record["occlusion_mask"]
+    scene.write_text(json.dumps(record))
+    source = f"{{name: scenes, split: truth, root: {scenes}}}"
+    settings = read_settings(
+        [f"data.sources=[{source}]", "data.validation=[]", "data.workers=0", "data.occluded=false"]
+    )
+    with pytest.raises(ValueError, match=r"scenes does not say which they are: leave that source out"):
+        Data(settings, first_step=0, rank=0, processes=1).train_dataloader()

@@ -63,6 +63,8 @@ class DataSettings:
     """Height and width; None takes whole images (all of one size)."""
     max_disparity: float = 0.0
     """Truth at or above this is unknown; 0 keeps all."""
+    occluded: bool = True
+    """Whether truth counts that the other camera does not see; leaving it out needs sources that tell."""
     augment: Augmentation = field(default_factory=Augmentation)
     validation: list[SourceSettings] = field(default_factory=list)
     validation_count: int = 50

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from stereopsis import geometry
 from stereopsis.data.augment import augment
 from stereopsis.data.dataset import StereoDataset
 from stereopsis.data.sources.registry import list_pairs
@@ -42,9 +43,7 @@ class Data(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[StereoSample]:
         data, trainer = self.settings.data, self.settings.trainer
-        both_views = _uses_both_views(self.settings)
-        hidden = self.settings.loss.name in OCCLUSION_LOSSES
-        sources = [open_source(source, both_views=both_views, occlusion=hidden) for source in data.sources]
+        sources, told = self._sources()
         mixture = Mixture(
             sources,
             [source.weight for source in data.sources],
@@ -52,7 +51,7 @@ class Data(LightningDataModule):
             transform=Preparation(
                 data,
                 weighted=any(is_weighted(source) for source in sources),
-                occlusion=hidden and all(tells_occlusion(source) for source in sources),
+                occlusion=told and self.settings.loss.name in OCCLUSION_LOSSES,
             ),
         )
         counter = Counter(
@@ -63,6 +62,30 @@ class Data(LightningDataModule):
             processes=self.processes,
         )
         return self._loader(mixture, data.batch_size, sampler=counter)
+
+    def _sources(self) -> tuple[list[Dataset[StereoSample]], bool]:
+        """The training's sources, and whether their samples say what is occluded.
+
+        Raises ValueError where occluded pixels are to be left out and a source does not tell them.
+        """
+        data = self.settings.data
+        both_views = _uses_both_views(self.settings)
+        if data.occluded and self.settings.loss.name not in OCCLUSION_LOSSES:
+            return [open_source(source, both_views=both_views) for source in data.sources], False
+        opened = [open_source(source, both_views=both_views, occlusion=True) for source in data.sources]
+        silent = [
+            settings.name
+            for settings, source in zip(data.sources, opened, strict=True)
+            if not tells_occlusion(source)
+        ]
+        if not silent:
+            return opened, True
+        if not data.occluded:
+            raise ValueError(
+                f"data.occluded=false leaves occluded pixels out of the losses, and {silent[0]} does not say "
+                f"which they are: leave that source out, or set data.occluded=true"
+            )
+        return [open_source(source, both_views=both_views) for source in data.sources], False
 
     def val_dataloader(self) -> list[DataLoader[StereoSample]]:
         """One pair at a time, since they may differ in size; every process takes its own."""
@@ -94,7 +117,7 @@ class Preparation:
     """What happens to a sample on its way into a batch: augmentation, crop, the range of the truth.
 
     weighted: whether some source weighs its pixels; the others' then count fully. occlusion: whether the
-    batch says what is occluded, which every sample must know.
+    batch says what is occluded. Every sample must know it for that, and where occluded truth is left out.
     """
 
     settings: DataSettings
@@ -109,6 +132,12 @@ class Preparation:
         if settings.max_disparity > 0:
             valid = valid & (sample.disparity < settings.max_disparity)
         right = sample.disparity_right
+        if not settings.occluded:
+            assert sample.occluded is not None
+            if right is not None:
+                left = torch.where(sample.valid, sample.disparity, math.inf)
+                right = right.masked_fill(geometry.occlusion(right, left, view="right"), math.inf)
+            valid = valid & ~sample.occluded
         # Sources differ in what else they know; in a batch every pair has the same fields.
         if right is None:
             right = torch.full_like(sample.disparity, math.inf)
