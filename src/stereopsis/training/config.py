@@ -79,7 +79,7 @@ class LossSettings:
 @dataclass
 class OptimizerSettings:
     name: str = "adamw"
-    """adam, adamw, rmsprop or sgd."""
+    """adam, adamw, muon, rmsprop or sgd."""
     lr: float = 2e-4
     weight_decay: float = 0.0
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])

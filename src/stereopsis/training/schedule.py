@@ -12,6 +12,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, OneCycleLR, StepLR
 
 from stereopsis.training.config import OptimizerSettings
+from stereopsis.training.muon import Muon
 
 
 def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
@@ -22,6 +23,9 @@ def build_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
     builders: dict[str, Callable[[], Optimizer]] = {
         "adam": lambda: Adam(groups, rate, betas=betas, eps=settings.eps, weight_decay=decay),
         "adamw": lambda: AdamW(groups, rate, betas=betas, eps=settings.eps, weight_decay=decay),
+        "muon": lambda: Muon(
+            groups, rate, momentum=settings.momentum, betas=betas, eps=settings.eps, weight_decay=decay
+        ),
         "rmsprop": lambda: RMSprop(groups, rate, weight_decay=decay, momentum=settings.momentum),
         "sgd": lambda: SGD(groups, rate, weight_decay=decay, momentum=settings.momentum),
     }
