@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import functools
+import json
 import math
 import os
 import re
@@ -153,6 +154,21 @@ def test_an_output_of_another_run_is_not_gone_on_with(tiny: Tiny) -> None:
     train(tiny("trainer.max_steps=1"))
     with pytest.raises(ValueError, match=r"optimizer\.lr=0\.001.*now it is 0\.002"):
         train(tiny("trainer.max_steps=2", "optimizer.lr=2e-3"))
+
+
+def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(tiny: Tiny) -> None:
+    first = train(tiny("trainer.max_steps=1"))
+    recorded = first.checkpoint.parent / main.SETTINGS
+    older = json.loads(recorded.read_text())
+    del older["data"]["occluded"], older["data"]["augment"]["camera"], older["data"]["sources"][0]["seed"]
+    recorded.write_text(json.dumps(older))
+    assert train(tiny("trainer.max_steps=2")).steps == 2
+    recorded.write_text(json.dumps(older))
+    with pytest.raises(ValueError, match=r"data\.occluded=True, now it is False"):
+        train(tiny("trainer.max_steps=3", "data.occluded=false"))
+    recorded.write_text('{"data": {"unheard": 1}}')
+    with pytest.raises(ValueError, match=r"does not hold a run's settings \(Key 'unheard'"):
+        train(tiny("trainer.max_steps=3"))
 
 
 def test_a_damaged_checkpoint_is_named(tiny: Tiny) -> None:

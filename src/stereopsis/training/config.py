@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,6 +162,19 @@ def read_settings(overrides: Sequence[str]) -> TrainSettings:
 def _opened(override: str) -> str:
     """Options of networks and losses are checked by these, not by the schema: any may be given."""
     return f"++{override}" if override.startswith(_OPEN) else override
+
+
+def recorded_settings(path: Path) -> dict[str, Any]:
+    """The settings that a run was begun with; those that came later have their defaults.
+
+    Raises ValueError where the file is none of ours.
+    """
+    try:
+        recorded = OmegaConf.merge(OmegaConf.structured(TrainSettings), json.loads(path.read_text()))
+    except (OmegaConfBaseException, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} does not hold a run's settings ({reason}): name another output") from error
+    return cast(dict[str, Any], OmegaConf.to_container(recorded))
 
 
 def list_experiments() -> list[str]:

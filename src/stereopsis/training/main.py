@@ -24,7 +24,7 @@ from stereopsis.models.base import Adopting, MonoModel, StereoModel
 from stereopsis.models.registry import create
 from stereopsis.prediction.loading import load_model
 from stereopsis.training.callbacks import LAST, Checkpoints, Pictures, Progressing, WholeCheckpoints
-from stereopsis.training.config import ModelSettings, TrainSettings
+from stereopsis.training.config import ModelSettings, TrainSettings, recorded_settings
 from stereopsis.training.datamodule import Data
 from stereopsis.training.task import SupervisedTask
 
@@ -171,7 +171,7 @@ def _check_same_run(settings: TrainSettings, path: Path) -> None:
     """ValueError where the output holds another run, naming the first setting that differs."""
     if not path.exists():
         raise ValueError(f"{path.parent} holds a checkpoint without {SETTINGS}: name another output")
-    before, now = json.loads(path.read_text()), json.loads(json.dumps(dataclasses.asdict(settings)))
+    before, now = recorded_settings(path), json.loads(json.dumps(dataclasses.asdict(settings)))
     for section, values in now.items():
         if not isinstance(values, dict):
             continue
