@@ -212,6 +212,34 @@ def test_the_attentions_can_be_left_out() -> None:
     assert added == {f"context.look.{scale}.conv.weight" for scale in ("4", "8", "16")}
 
 
+def test_the_stereo_branch_alone_has_nothing_of_the_monocular_one_and_learns_in_all_its_parts() -> None:
+    model, sample = _model(monocular=False, hidden=16).train(), _sample()
+    foreign = ("monocular_", "neck.", "channel_attention.", "mix_", "refinement.")
+    assert not [key for key in model.state_dict() if key.startswith(foreign)]
+    output = model(sample.pair.left, sample.pair.right)
+    assert output.monocular is None
+    assert (len(output.iterates), output.monocular_iterates) == (3, ())
+    SequenceLoss(initial=1.0)(output, sample).backward()
+    untouched = {key for key, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    assert all(key.startswith("transfer.") and key.endswith("bias") for key in untouched)
+
+
+def test_the_stereo_branch_alone_takes_no_prior() -> None:
+    prior = create("depth-anything-v2-small", encoder="tiny")
+    assert isinstance(prior, MonoModel)
+    with pytest.raises(ValueError, match="no monocular branch"):
+        _model(monocular=False).adopt(prior)
+
+
+def test_narrow_recurrent_states_serve_both_branches() -> None:
+    sample = _sample()
+    with torch.no_grad():
+        output = _model(hidden=16).eval()(sample.pair.left, sample.pair.right)
+    assert output.monocular is not None
+    assert bool(output.disparity.isfinite().all())
+    assert not any(128 in tensor.shape for tensor in _model(hidden=16).update.state_dict().values())
+
+
 def test_the_encoder_runs_once_for_both_images() -> None:
     sample, seen = _sample(), []
     model = _model().eval()
@@ -230,6 +258,8 @@ def test_sizes_and_options_out_of_range_are_refused() -> None:
         _model(max_disparity=100)
     with pytest.raises(ValueError, match="at least one iteration"):
         _model(iterations=0)
+    with pytest.raises(ValueError, match="even number of channels"):
+        _model(hidden=15)
 
 
 def test_the_monocular_part_starts_from_depth_anything() -> None:

@@ -34,6 +34,24 @@ class Stems(nn.ModuleDict):
         return maps
 
 
+class PlainPyramid(nn.Module):
+    """Convolutions of the image in the place of the monocular branch, as wide as its neck."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.start = halving_stem(3, channels, "instance")
+        self.steps = nn.ModuleList(halving_stem(channels, channels, "instance") for _ in range(4))
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> tuple[Tensor, ...]:
+        """Finest first, at 1/4 to 1/32."""
+        x = self.start(image)
+        maps = []
+        for step in self.steps:
+            x = step(x)
+            maps.append(x)
+        return tuple(maps)
+
+
 class FeatureTransfer(nn.Module):
     """The pyramid at 1/4 to 1/32, coarse to fine, each scale from its own map and the coarser result."""
 
@@ -75,13 +93,13 @@ class FeatureTransfer(nn.Module):
 
 
 class ContextTransfer(nn.Module):
-    """Attended monocular features beside the stems, at 1/4, 1/8 and 1/16, to 128 channels each."""
+    """Attended monocular features beside the stems, at 1/4, 1/8 and 1/16, to `hidden` channels each."""
 
-    def __init__(self, channels: int, *, spatial_attention: bool) -> None:
+    def __init__(self, channels: int, *, hidden: int, spatial_attention: bool) -> None:
         super().__init__()
         self.merge = nn.ModuleDict(
             {
-                scale: nn.Conv2d(channels + width, 128, 3, padding=1)
+                scale: nn.Conv2d(channels + width, hidden, 3, padding=1)
                 for scale, width in zip(SCALES[1:], _STEM_WIDTHS[2:], strict=True)
             }
         )

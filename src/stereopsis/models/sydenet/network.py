@@ -41,7 +41,7 @@ from stereopsis.layers.dpt import SIZES, SizeName, enlarge, head_rules, neck_rul
 from stereopsis.layers.geometry_encoder import GeometryEncoder, GeometryEncoding, geometry_encoder_rules
 from stereopsis.layers.geometry_volume import CombinedGeometry
 from stereopsis.layers.iteration import KEPT, enlarged
-from stereopsis.layers.recurrent import MotionEncoder, join_gates
+from stereopsis.layers.recurrent import join_gates
 from stereopsis.layers.stemmed_features import StemmedMaps
 from stereopsis.layers.superpixels import (
     ImageSuperpixels,
@@ -55,9 +55,21 @@ from stereopsis.models.base import MonoModel, RecurrentModel, StateDict, StereoM
 from stereopsis.models.registry import Card, register
 from stereopsis.models.sydenet.alignment import aligned
 from stereopsis.models.sydenet.attention import FrequencyChannelAttention
-from stereopsis.models.sydenet.features import ContextTransfer, FeatureTransfer, Stems, feature_rules
+from stereopsis.models.sydenet.features import (
+    ContextTransfer,
+    FeatureTransfer,
+    PlainPyramid,
+    Stems,
+    feature_rules,
+)
 from stereopsis.models.sydenet.refinement import Refinement, flaw, refinement_rules
-from stereopsis.models.sydenet.updates import MixedMotionEncoder, Seen, UpdateBlock, update_rules
+from stereopsis.models.sydenet.updates import (
+    MixedMotionEncoder,
+    Seen,
+    UpdateBlock,
+    motion_encoder,
+    update_rules,
+)
 from stereopsis.structures import FusedOutput
 
 Disparity = Float[Tensor, "b h w"]
@@ -75,6 +87,8 @@ class SyDENetConfig:
     channel_attention: on the monocular features; spatial_attention: on the stereo branch, not released.
     frozen_monocular: encoder and depth head are not trained; frozen_norms: 2-D batch norm keeps its
     statistics in training. volume: the correlations are "stored", or "recomputed" in every lookup.
+    hidden: channels of the recurrent states, even, of published checkpoints 128. monocular: without it the
+    stereo branch is alone, on convolutions of the images, and nothing is mixed, attended or refined.
     """
 
     encoder: SizeName = "large"
@@ -86,12 +100,23 @@ class SyDENetConfig:
     frozen_monocular: bool = True
     frozen_norms: bool = True
     volume: Storage = "stored"
+    hidden: int = 128
+    monocular: bool = True
+
+    @property
+    def mixed(self) -> int:
+        """How many iterations at the end exchange flaws."""
+        return self.mixed_iterations if self.monocular else 0
 
     def __post_init__(self) -> None:
         if self.max_disparity < 32 or self.max_disparity % 32:
             raise ValueError(f"max_disparity must be a positive multiple of 32, it is {self.max_disparity}")
         if self.iterations < 1 or self.mixed_iterations < 0:
             raise ValueError("sydenet needs at least one iteration, and no fewer than none of them mixed")
+        if self.hidden < 4 or self.hidden % 2:
+            raise ValueError(
+                f"sydenet's recurrent states need an even number of channels from 4 on, not {self.hidden}"
+            )
 
 
 _CARD = Card(
@@ -124,22 +149,32 @@ class SyDENet(RecurrentModel[SyDENetConfig, FusedOutput]):
 
     def __init__(self, config: SyDENetConfig) -> None:
         super().__init__(config)
-        size = SIZES[config.encoder]
+        features, hidden = SIZES[config.encoder].features, config.hidden
+        if config.monocular:
+            self._add_monocular(config)
+        else:
+            self.plain = PlainPyramid(features)
+        self.transfer = FeatureTransfer(features)
+        self.stems = Stems()
+        self.geometry = GeometryEncoder(stem=True, features=False)
+        self.context = ContextTransfer(features, hidden=hidden, spatial_attention=config.spatial_attention)
+        self.context_gates = nn.ModuleList(nn.Conv2d(hidden, 3 * hidden, 3, padding=1) for _ in range(3))
+        motion = motion_encoder(_VALUES, outputs=hidden, width=hidden // 2)
+        self.update = UpdateBlock(motion, hidden=hidden)
+        self.superpixels = SuperpixelWeights(32, norm="batch")
+        self.initial_superpixels = ImageSuperpixels(24, norm="instance")
+
+    def _add_monocular(self, config: SyDENetConfig) -> None:
+        """The monocular branch, and what mixes it with the stereo branch."""
+        size, hidden = SIZES[config.encoder], config.hidden
         self.monocular_encoder = size.encoder()
         self.monocular_head = size.head()
         self.neck = size.neck()
-        self.transfer = FeatureTransfer(size.features)
-        self.stems = Stems()
         if config.channel_attention:
             self.channel_attention = FrequencyChannelAttention(size.features)
-        self.geometry = GeometryEncoder(stem=True, features=False)
-        self.context = ContextTransfer(size.features, spatial_attention=config.spatial_attention)
-        self.context_gates = nn.ModuleList(nn.Conv2d(128, 384, 3, padding=1) for _ in range(3))
-        self.update = UpdateBlock(MotionEncoder(_VALUES))
-        self.mix_stereo = UpdateBlock(MixedMotionEncoder(_VALUES + _FEATURES))
-        self.mix_monocular = UpdateBlock(MixedMotionEncoder(_VALUES + _FEATURES))
-        self.superpixels = SuperpixelWeights(32, norm="batch")
-        self.initial_superpixels = ImageSuperpixels(24, norm="instance")
+        seen = _VALUES + _FEATURES
+        self.mix_stereo = UpdateBlock(MixedMotionEncoder(seen, hidden=hidden), hidden=hidden)
+        self.mix_monocular = UpdateBlock(MixedMotionEncoder(seen, hidden=hidden), hidden=hidden)
         self.refinement = Refinement()
         if config.frozen_monocular:
             self.monocular_encoder.requires_grad_(False)
@@ -147,7 +182,8 @@ class SyDENet(RecurrentModel[SyDENetConfig, FusedOutput]):
 
     def forward(self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"]) -> FusedOutput:
         left, right = 2 * left - 1, 2 * right - 1
-        depth, pyramid = self.see_apart(left, right)
+        see = self.see_apart if self.config.monocular else self.see_plainly
+        monocular, pyramid = see(left, right)
         left_pyramid = [maps.chunk(2)[0] for maps in pyramid]
         left_stems, right_stems = self.stems(left), self.stems(right, coarsest="4")
         transferred = self.transfer(pyramid)
@@ -157,13 +193,12 @@ class SyDENet(RecurrentModel[SyDENetConfig, FusedOutput]):
         )
         levels = self.config.max_disparity // 4
         encoding = self.geometry.encode(left_maps, features, levels=levels)
-        if self.config.channel_attention:
+        if self.config.monocular and self.config.channel_attention:
             left_pyramid = [self.channel_attention(maps) for maps in left_pyramid[:3]]
         contexts = self.context(left_pyramid[:3], left_stems[1:])
         hidden = [torch.tanh(context) for context in contexts]
         gates = [gate(torch.relu(x)) for gate, x in zip(self.context_gates, contexts, strict=True)]
         scene = Scene(encoding, features.chunk(2)[1], gates, self._lookup(encoding))
-        monocular = F.interpolate(depth, scale_factor=0.25, mode="bilinear", align_corners=False)[:, 0]
         stereo, mixed = self.iterate(scene, hidden, encoding.disparity, monocular)
         return self._output(stereo, mixed, encoding, left, right)
 
@@ -179,6 +214,8 @@ class SyDENet(RecurrentModel[SyDENetConfig, FusedOutput]):
 
     def adopt(self, prior: StereoModel[Any, Any] | MonoModel[Any]) -> None:
         """Encoder, depth head and, as a start, neck from Depth Anything V2, as published training begins."""
+        if not self.config.monocular:
+            raise ValueError("this SyDE-Net has no monocular branch that could start from another network's")
         wanted = ("monocular_encoder.", "monocular_head.", "neck.")
         adopted: StateDict = {}
         for key, tensor in prior.state_dict().items():
@@ -195,7 +232,7 @@ class SyDENet(RecurrentModel[SyDENetConfig, FusedOutput]):
         states, other_states = list(hidden), list(hidden)
         stereo: list[Update] = []
         mixed: list[Update] = []
-        alone = self.config.iterations - self.config.mixed_iterations
+        alone = self.config.iterations - self.config.mixed
         for k in range(self.config.iterations):
             field = field.detach()
             monocular = monocular.detach() if k > 0 else monocular
@@ -226,8 +263,8 @@ class SyDENet(RecurrentModel[SyDENetConfig, FusedOutput]):
 
     def see_apart(
         self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "b 1 h w"], tuple[Tensor, ...]]:
-        """The left image's relative inverse depth, and the neck's pyramid for both images, finest first."""
+    ) -> tuple[Float[Tensor, "b h4 w4"], tuple[Tensor, ...]]:
+        """The left image's relative inverse depth at 1/4; the neck's pyramid of both images, finest first."""
         height, width = left.shape[-2:]
         if height % 32 or width % 32:
             raise ValueError(f"SyDE-Net's images must be padded to multiples of 32, not {width}x{height}")
@@ -236,7 +273,15 @@ class SyDENet(RecurrentModel[SyDENetConfig, FusedOutput]):
             tapped = self.monocular_encoder(both)
             depth = self.monocular_head([maps.chunk(2)[0] for maps in tapped])
             depth = F.interpolate(depth, (height, width), mode="bilinear", align_corners=False)
-        return depth, self.neck(tapped)
+            depth = F.interpolate(depth, scale_factor=0.25, mode="bilinear", align_corners=False)
+        return depth[:, 0], self.neck(tapped)
+
+    def see_plainly(
+        self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b h4 w4"], tuple[Tensor, ...]]:
+        """Nothing of relative depth, and a pyramid for both images by convolutions alone, finest first."""
+        pyramid = self.plain(torch.cat([left, right]))
+        return torch.zeros_like(pyramid[0][: len(left), 0]), pyramid
 
     def _output(
         self,

@@ -19,27 +19,31 @@ class Seen(NamedTuple):
     field: Float[Tensor, "b 1 h w"]
 
 
+def motion_encoder(values: int, *, outputs: int, width: int) -> MotionEncoder:
+    return MotionEncoder(values, outputs=outputs, value_widths=(width, width), field_widths=(width, width))
+
+
 class MixedMotionEncoder(nn.Module):
-    """What a branch sees beside what the other sees, 64 channels each."""
+    """What a branch sees beside what the other sees, half of the hidden channels each."""
 
-    def __init__(self, values: int) -> None:
+    def __init__(self, values: int, *, hidden: int) -> None:
         super().__init__()
-        self.own = MotionEncoder(values, outputs=64)
-        self.other = MotionEncoder(values, outputs=64)
+        self.own = motion_encoder(values, outputs=hidden // 2, width=hidden // 2)
+        self.other = motion_encoder(values, outputs=hidden // 2, width=hidden // 2)
 
-    def forward(self, own: Seen, other: Seen) -> Float[Tensor, "b 128 h w"]:
+    def forward(self, own: Seen, other: Seen) -> Float[Tensor, "b c h w"]:
         return torch.cat([self.own(*own), self.other(*other)], 1)
 
 
 class UpdateBlock(nn.Module):
     """Three levels of GRUs on a motion encoder's features, and what they say."""
 
-    def __init__(self, motion: MotionEncoder | MixedMotionEncoder) -> None:
+    def __init__(self, motion: MotionEncoder | MixedMotionEncoder, *, hidden: int) -> None:
         super().__init__()
         self.motion = motion
-        self.gru = MultilevelGRU[Tensor](3, ConvGRU)
-        self.delta_head = DeltaHead()
-        self.mask_features = nn.Sequential(nn.Conv2d(128, 32, 3, padding=1), nn.ReLU(inplace=True))
+        self.gru = MultilevelGRU[Tensor](3, ConvGRU, hidden=hidden, motion=hidden)
+        self.delta_head = DeltaHead(hidden, 2 * hidden)
+        self.mask_features = nn.Sequential(nn.Conv2d(hidden, 32, 3, padding=1), nn.ReLU(inplace=True))
 
     def forward(
         self, states: Sequence[Tensor], contexts: Sequence[Tensor], *seen: Seen | Tensor
