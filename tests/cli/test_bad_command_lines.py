@@ -95,6 +95,15 @@ BAD = {
     "a corrupt checkpoint": (*PAIR, "--weights", "corrupt.pth", "corrupt.pth"),
     "a corrupt ONNX file": (*PAIR, "--model", "corrupt.onnx", "corrupt.onnx"),
     "iterations of a matcher": (*PAIR, "--iterations", "8", "iterations"),
+    "a start for a matcher": (*PAIR, "--start", "coarse", "start"),
+    "a start for a network without iterations": (
+        *PAIR, "--model", "fast", "--start", "sgbm", "takes no disparity to start from",
+    ),
+    "a start from frames that are not followed": (*PAIR, "--start", "previous", "--both", "leave out"),
+    "an early stop of a network without iterations": (
+        *PAIR, "--model", "fast", "--stop-below", "0.1", "stop_below",
+    ),
+    "an early stop below zero": (*PAIR, "--stop-below", "-1", "stop-below"),
     "no iterations": (*PAIR, "--iterations", "0", "iterations"),
     "a device for a matcher": (*PAIR, "--device", "tpu", "device"),
     "an unknown option": (*PAIR, "--nonsense", "--nonsense"),

@@ -42,6 +42,14 @@ def predict(
     iterations: Annotated[
         int | None, typer.Option(min=1, help="Refinement steps of iterative networks.")
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="What iterative networks start from: sgbm, coarse or previous (frame of a video)."),
+    ] = None,
+    stop_below: Annotated[
+        float | None,
+        typer.Option(min=0, help="Iterations end once the mean update is smaller, in pixels."),
+    ] = None,
     min_disparity: Annotated[int, typer.Option(help="Smallest disparity, pixels; may be negative.")] = 0,
     max_disparity: Annotated[int | None, typer.Option(help="Largest disparity searched, pixels.")] = None,
     both: Annotated[
@@ -74,7 +82,8 @@ def predict(
     """Disparity and confidence of rectified pairs; with a calibration also depth in metres and points.
 
     Writes disparity.pfm, disparity.png (colour) and confidence.png; with a calibration depth.npy (metres),
-    depth.png (16-bit millimetres, 0 = unknown) and cloud.ply. A folder's pairs get a folder each.
+    depth_deviation.npy (metres of one standard deviation, from the confidence), depth.png (16-bit
+    millimetres, 0 = unknown) and cloud.ply. A folder's pairs get a folder each.
 
     Example: stereopsis predict left.png right.png --calibration calib.txt --output out/
     """
@@ -94,10 +103,18 @@ def predict(
         min_disparity=min_disparity,
         both=both,
     )
+    _check_start(start, wrapping)
     check_folder(output)
     jobs = _jobs(inputs, output)
     span = None if max_disparity is None else max_disparity - min_disparity
-    options = {"iterations": iterations, "max_disparity": span, "device": device, "precision": precision}
+    options = {
+        "iterations": iterations,
+        "start": start,
+        "stop_below": stop_below,
+        "max_disparity": span,
+        "device": device,
+        "precision": precision,
+    }
     name, predictor = _load(
         model, weights, {key: value for key, value in options.items() if value is not None}
     )
@@ -229,6 +246,13 @@ def _check_range(smallest: int, largest: int | None) -> None:
         raise ValueError(
             f"--max-disparity must lie between --min-disparity ({smallest}) and {LARGEST_DISPARITY} pixels: "
             f"it is {largest}"
+        )
+
+
+def _check_start(start: str | None, wrapping: Wrapping) -> None:
+    if start == "previous" and (wrapping.both or wrapping.max_memory is not None):
+        raise ValueError(
+            "--start previous follows whole frames of the left view: leave out --both and --max-memory"
         )
 
 

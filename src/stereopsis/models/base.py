@@ -159,6 +159,20 @@ class RecurrentModel(StereoModel[Freezable, Output]):
         return self
 
 
+class StartableModel(RecurrentModel[Freezable, Output]):
+    """A recurrent network whose updates may start from a disparity that is given, not from its own."""
+
+    @abstractmethod
+    def forward(
+        self,
+        left: Float[Tensor, "b 3 h w"],
+        right: Float[Tensor, "b 3 h w"],
+        *,
+        initial: Float[Tensor, "b h w"] | None = None,
+    ) -> Output:
+        """initial: pixels of these images; where it is not finite, the network starts as it would."""
+
+
 class Backbone(nn.Module, ABC):
     """Dense features of a pair for a head that is queried elsewhere (see SMD-Nets), by name in the registry.
 

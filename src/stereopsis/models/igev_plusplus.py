@@ -54,7 +54,7 @@ from stereopsis.layers.superpixels import (
     superpixel_rules,
 )
 from stereopsis.layers.upsampling import superpixel_upsample
-from stereopsis.models.base import RecurrentModel, StateDict, rename
+from stereopsis.models.base import StartableModel, StateDict, rename
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import IterativeOutput
 
@@ -127,7 +127,7 @@ def _card(title: str, published: str, note: str) -> Card:
     ),
     tiny={"iterations": 2, "max_disparity": 64},
 )
-class RtIgevPlusPlus(RecurrentModel[RtIgevPlusPlusConfig, IterativeOutput]):
+class RtIgevPlusPlus(StartableModel[RtIgevPlusPlusConfig, IterativeOutput]):
     """RT-IGEV++. In evaluation `iterates` are the last fields before upsampling, cell by cell."""
 
     def __init__(self, config: RtIgevPlusPlusConfig) -> None:
@@ -271,7 +271,7 @@ class RangeEncoder(nn.Module):
     ),
     tiny={"iterations": 2, "max_disparity": 128},
 )
-class IgevPlusPlus(RecurrentModel[IgevPlusPlusConfig, IterativeOutput]):
+class IgevPlusPlus(StartableModel[IgevPlusPlusConfig, IterativeOutput]):
     """IGEV++. In evaluation `iterates` are the last fields before upsampling, cell by cell."""
 
     def __init__(self, config: IgevPlusPlusConfig) -> None:

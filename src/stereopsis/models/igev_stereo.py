@@ -37,7 +37,7 @@ from stereopsis.layers.superpixels import (
     superpixel_rules,
 )
 from stereopsis.layers.upsampling import superpixel_upsample
-from stereopsis.models.base import RecurrentModel, StateDict, rename
+from stereopsis.models.base import StartableModel, StateDict, rename
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import IterativeOutput
 
@@ -80,7 +80,7 @@ class IgevStereoConfig:
     ),
     tiny={"iterations": 2, "max_disparity": 64},
 )
-class IgevStereo(RecurrentModel[IgevStereoConfig, IterativeOutput]):
+class IgevStereo(StartableModel[IgevStereoConfig, IterativeOutput]):
     """IGEV-Stereo. In evaluation `iterates` are the last fields before upsampling, cell by cell."""
 
     def __init__(self, config: IgevStereoConfig) -> None:

@@ -38,7 +38,7 @@ from stereopsis.layers.encoders import (
 from stereopsis.layers.iteration import States, as_map, normalised, refine, starting_field
 from stereopsis.layers.recurrent import ConvGRU, DeltaHead, MotionEncoder, MultilevelGRU, join_gates
 from stereopsis.layers.upsampling import convex_upsample
-from stereopsis.models.base import Padding, RecurrentModel, StateDict, rename
+from stereopsis.models.base import Padding, StartableModel, StateDict, rename
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import IterativeOutput
 
@@ -95,7 +95,7 @@ RVC = RaftStereoConfig(context_norm="instance")
     ),
     tiny={"iterations": 2},
 )
-class RaftStereo(RecurrentModel[RaftStereoConfig, IterativeOutput]):
+class RaftStereo(StartableModel[RaftStereoConfig, IterativeOutput]):
     """RAFT-Stereo. In evaluation `iterates` are the last fields before upsampling, cell by cell."""
 
     def __init__(self, config: RaftStereoConfig) -> None:

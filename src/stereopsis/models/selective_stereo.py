@@ -53,7 +53,7 @@ from stereopsis.layers.superpixels import (
     superpixel_rules,
 )
 from stereopsis.layers.upsampling import convex_upsample, superpixel_upsample
-from stereopsis.models.base import RecurrentModel, StateDict, rename
+from stereopsis.models.base import StartableModel, StateDict, rename
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import IterativeOutput
 
@@ -149,7 +149,7 @@ def _selective_gru(hidden: int, inputs: int) -> SelectiveGRU:
     card=_card("Selective-RAFT", ("Scene Flow EPE 0.47 px (paper, not verified here)",)),
     tiny={"iterations": 2},
 )
-class SelectiveRaft(RecurrentModel[SelectiveRaftConfig, IterativeOutput]):
+class SelectiveRaft(StartableModel[SelectiveRaftConfig, IterativeOutput]):
     """Selective-RAFT. In evaluation `iterates` are the last fields before upsampling, cell by cell."""
 
     def __init__(self, config: SelectiveRaftConfig) -> None:
@@ -231,7 +231,7 @@ class SelectiveRaft(RecurrentModel[SelectiveRaftConfig, IterativeOutput]):
     ),
     tiny={"iterations": 2, "max_disparity": 64},
 )
-class SelectiveIgev(RecurrentModel[SelectiveIgevConfig, IterativeOutput]):
+class SelectiveIgev(StartableModel[SelectiveIgevConfig, IterativeOutput]):
     """Selective-IGEV. In evaluation `iterates` are the last fields before upsampling, cell by cell."""
 
     def __init__(self, config: SelectiveIgevConfig) -> None:

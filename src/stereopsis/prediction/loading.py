@@ -22,6 +22,7 @@ from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.network import NetworkPredictor
 from stereopsis.prediction.refined import RefinedSGBM
 from stereopsis.prediction.runtimes import SUFFIXES, bfloat16_supported, installed
+from stereopsis.prediction.started import started
 from stereopsis.structures import Predictor, StereoOutput, StereoPair
 
 DEFAULT = "sgbm-refined"
@@ -61,7 +62,8 @@ def load(model: str | Path, *, weights: str | Path | None = None, **options: Any
     `.tar`, `.pt`, `.ckpt`, whose architecture is found from its tensors, or to an exported `.onnx` or
     `.xml`. weights: a file for a network given by name, which it must hold. options: device, precision,
     batch_size, both, compile (see `NetworkPredictor`), and any field of the network's config (iterations,
-    max_disparity, ...); of an exported file those of `ExportedPredictor`, as its config is fixed.
+    max_disparity, stop_below, ...); of an exported file those of `ExportedPredictor`, as its config is fixed.
+    start: for recurrent networks "sgbm", "coarse" or "previous", what their updates start from (`started`).
 
     runtime: of a network by name on the CPU, as it was published: "auto" takes the quickest that is
     installed among the exports that come with the package and were found equal ("openvino", "onnx"), else
@@ -82,6 +84,7 @@ def load(model: str | Path, *, weights: str | Path | None = None, **options: Any
         exported = _quickest(name, runtime, options)
         if exported is not None:
             return exported
+    start = options.pop("start", None)
     run = {key: options.pop(key) for key in _RUN_OPTIONS if key in options}
     if weights is not None:
         entry(name)
@@ -98,7 +101,8 @@ def load(model: str | Path, *, weights: str | Path | None = None, **options: Any
         raise ValueError(f"{weights} holds {type(loaded).__name__}, not {name}: name that or no model")
     if isinstance(loaded, MonoModel):
         raise ValueError(f"{name} is monocular: it gives relative depth of one image, not disparity")
-    return NetworkPredictor(loaded, certainty=stored_certainty(path), **run)
+    network = NetworkPredictor(loaded, certainty=stored_certainty(path), **run)
+    return network if start is None else started(network, start)
 
 
 def stored_certainty(path: Path) -> Certainty | None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from stereopsis import confidence, geometry
-from stereopsis.models.base import StereoModel, TwoSided
+from stereopsis.models.base import StartableModel, StereoModel, TwoSided
 from stereopsis.prediction.certainty import Certainty
 from stereopsis.prediction.graph import TensorGraph
 from stereopsis.prediction.rescaled import enlarged
@@ -67,26 +70,49 @@ class NetworkPredictor:
             "" if self._compiled is None else ", compiled"
         )
 
-    def __call__(self, pair: StereoPair) -> StereoOutput:
-        return enlarged(self.at_size, pair, self.model.least_pixels)
+    def __call__(self, pair: StereoPair, *, initial: Float[Tensor, "*b h w"] | None = None) -> StereoOutput:
+        """initial: where a `StartableModel` begins, in pixels of the pair, infinite where unknown.
+
+        The right view's disparity, where it is asked for, starts as ever. Raises ValueError where the
+        network, or the way it runs, takes none, and where it is NaN or of another size.
+        """
+        if initial is None:
+            return enlarged(self.at_size, pair, self.model.least_pixels)
+        self.check_startable()
+        _check_start(initial, pair)
+        return self.at_size(pair, initial=initial)
+
+    def check_startable(self) -> None:
+        """ValueError where no disparity can be given to start from."""
+        if not isinstance(self.model, StartableModel):
+            raise ValueError(
+                f"{type(self.model).__name__} takes no disparity to start from: "
+                "only the RAFT-Stereo, IGEV and Selective networks do"
+            )
+        if self._compiled is not None:
+            raise ValueError("a compiled network takes no disparity to start from: load it with compile='no'")
 
     @torch.inference_mode()
-    def at_size(self, pair: StereoPair) -> StereoOutput:
+    def at_size(self, pair: StereoPair, *, initial: Float[Tensor, "*b h w"] | None = None) -> StereoOutput:
         """The pair as it is, never enlarged."""
         leading = pair.left.shape[:-3]
         flat = pair.map(lambda image: image.reshape(-1, *image.shape[-3:]))
-        outputs = [
-            self._predict(flat.map(lambda image, start=start: image[start : start + self.batch_size]))
-            for start in range(0, flat.left.shape[0], self.batch_size)
-        ]
+        starts = None if initial is None else initial.reshape(-1, *pair.size)
+        outputs = []
+        for first in range(0, flat.left.shape[0], self.batch_size):
+            chosen = slice(first, first + self.batch_size)
+            part = flat.map(lambda image, chosen=chosen: image[chosen])
+            outputs.append(self._predict(part, None if starts is None else starts[chosen]))
         return type(outputs[0]).join(outputs).reshaped(leading)
 
-    def _predict(self, pair: StereoPair) -> StereoOutput:
+    def _predict(self, pair: StereoPair, initial: Float[Tensor, "b h w"] | None) -> StereoOutput:
         height, width = pair.size
         padding = self.model.padding
-        top, _, left, _ = padding.amounts(height, width)
+        top, bottom, left, right = padding.amounts(height, width)
         padded = pair.to(self.device).map(padding.pad)
-        output = self._run(padded)
+        if initial is not None:
+            initial = F.pad(initial.to(self.device), (left, right, top, bottom), value=math.inf)
+        output = self._run(padded, initial)
         if self.both or confidence.confidence_of(output) is None:
             output = self._with_right_view(padded, output)
         output = dataclasses.replace(output, confidence=confidence.confidence_of(output))
@@ -94,8 +120,10 @@ class NetworkPredictor:
             output = dataclasses.replace(output, confidence=self.certainty(padded, output))
         return output.cropped(top, left, height, width).to("cpu", torch.float32)
 
-    def _run(self, pair: StereoPair) -> StereoOutput:
+    def _run(self, pair: StereoPair, initial: Float[Tensor, "b h w"] | None = None) -> StereoOutput:
         with self._autocast():
+            if initial is not None:
+                return self.model(pair.left, pair.right, initial=initial).to(torch.float32)
             if self._compiled is None:
                 return self.model(pair.left, pair.right).to(torch.float32)
             # Graphs that are replayed write into the same memory each time: what they gave is copied.
@@ -116,6 +144,17 @@ class NetworkPredictor:
             right = mirrored.disparity.flip(-1)
         occluded = geometry.occlusion(output.disparity, right) if self.both else output.occluded
         return dataclasses.replace(output, right_disparity=right, occluded=occluded)
+
+
+def _check_start(initial: Tensor, pair: StereoPair) -> None:
+    wanted = (*pair.left.shape[:-3], *pair.size)
+    if tuple(initial.shape) != wanted:
+        raise ValueError(
+            f"the initial disparity must have the shape of the pair, {list(wanted)}: "
+            f"it is {list(initial.shape)}"
+        )
+    if bool(initial.isnan().any()):
+        raise ValueError("the initial disparity holds NaN: write infinity where it is unknown")
 
 
 def _compiled(model: StereoModel[Any, Any], kind: Compile) -> Callable[..., tuple[Tensor, ...]]:
