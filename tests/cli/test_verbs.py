@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import trimesh
 
+from stereopsis.cli._outputs import write_outputs
 from stereopsis.cli.main import application, main
 from stereopsis.cli.predict import parse_memory
 from stereopsis.io.calibration import read_calibration, write_calibration
@@ -20,7 +23,7 @@ from stereopsis.io.images import read_image, write_image
 from stereopsis.io.video import write_video
 from stereopsis.prediction.loading import load
 from stereopsis.prediction.memory import bytes_per_pixel, resident_bytes
-from stereopsis.structures import Calibration
+from stereopsis.structures import Calibration, StereoOutput, StereoPair
 from stereopsis.synthesis.planes import planes_sample
 from stereopsis.visual import image_picture
 
@@ -56,8 +59,9 @@ def test_a_pair_gives_every_file_and_one_line(
     assert said.count("\n") == 1
     assert "320x240 with sgbm-refined" in said
     names = {path.name for path in out.iterdir()}
-    plain = {"disparity.pfm", "disparity.png", "confidence.png", "depth.npy", "depth.png", "cloud.ply"}
-    assert names == plain | {"disparity_right.pfm", "disparity_right.png", "occluded.png"}
+    plain = {"disparity.pfm", "disparity.png", "confidence.png"}
+    metric = {"depth.npy", "depth_deviation.npy", "depth.png", "cloud.ply"}
+    assert names == plain | metric | {"disparity_right.pfm", "disparity_right.png", "occluded.png"}
     disparity, valid = read_disparity(out / "disparity.pfm")
     assert valid.all()
     assert (np.abs(disparity - np.load(garden / "truth.npy")) > 1).mean() < 0.04
@@ -86,8 +90,34 @@ def test_depth_is_metres_and_millimetres_and_the_cloud_opens(
     assert len(np.unique(cloud.colors[:, :3], axis=0)) > 1000
     assert summary["size"] == "320x240"
     assert summary["files"] == [
-        "disparity.pfm", "disparity.png", "confidence.png", "depth.npy", "depth.png", "cloud.ply",
+        "disparity.pfm", "disparity.png", "confidence.png",
+        "depth.npy", "depth_deviation.npy", "depth.png", "cloud.ply",
     ]  # fmt: skip
+
+
+def test_depth_comes_with_the_deviation_that_its_confidence_promises(
+    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A confidence c promises an error below 1 px with probability c: 1 - exp(-sqrt(2) / sigma) = c."""
+    predicted(
+        capsys, garden / "left.png", garden / "right.png",
+        "--calibration", garden / "calibration.json", "--output", tmp_path,
+    )  # fmt: skip
+    disparity, _ = read_disparity(tmp_path / "disparity.pfm")
+    metres = np.load(tmp_path / "depth_deviation.npy")
+    pixels = metres * (disparity + 4) ** 2 / (300 * 0.12)
+    promised = 1 - np.exp(-np.sqrt(2) / pixels)
+    confidence = read_image(tmp_path / "confidence.png") / 255
+    np.testing.assert_allclose(promised, confidence, atol=0.51 / 255)
+    assert 0 < np.median(metres) < 0.2
+
+
+def test_the_deviation_of_infinite_depth_is_infinite_however_sure(tmp_path: Path) -> None:
+    disparity, confidence = torch.tensor([[0.0, 4.0, 4.0]]), torch.tensor([[1.0, 0.0, 1.0]])
+    output = StereoOutput(disparity, confidence)
+    pair = StereoPair(*torch.rand(2, 3, 1, 3, generator=torch.Generator().manual_seed(0)))
+    write_outputs(tmp_path, pair, output, calibration=Calibration(focal=300.0, baseline=0.12))
+    assert np.load(tmp_path / "depth_deviation.npy").tolist() == [[math.inf, math.inf, 0.0]]
 
 
 def test_points_obey_their_filters(garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stereopsis.confidence import deviation
 from stereopsis.geometry import depth_edges, in_range, points
 from stereopsis.io.arrays import write_npy
 from stereopsis.io.disparity import write_disparity
@@ -96,8 +97,12 @@ def write_outputs(
         files.append("occluded.png")
     if calibration is None:
         return tuple(files), None
+    files.append("depth.npy")
+    if output.confidence is not None:
+        _write_deviation(folder / "depth_deviation.npy", output.disparity, output.confidence, calibration)
+        files.append("depth_deviation.npy")
     count = _write_metric(folder, pair, output, calibration, cloud or Cloud())
-    return (*files, "depth.npy", "depth.png", "cloud.ply"), count
+    return (*files, "depth.png", "cloud.ply"), count
 
 
 def _write_view(
@@ -105,6 +110,14 @@ def _write_view(
 ) -> None:
     write_disparity(folder / f"{name}.pfm", disparity.numpy())
     write_image(folder / f"{name}.png", disparity_picture(disparity, limits=limits))
+
+
+def _write_deviation(
+    path: Path, disparity: Float[Tensor, "h w"], confidence: Float[Tensor, "h w"], calibration: Calibration
+) -> None:
+    """Metres of one standard deviation of depth; infinite where depth is, or nothing is known of it."""
+    metres = calibration.depth_uncertainty(disparity, deviation(confidence))
+    write_npy(path, torch.where(metres.isnan(), math.inf, metres).numpy())
 
 
 def _write_metric(
