@@ -78,6 +78,20 @@ class LossSettings:
 
 
 @dataclass
+class TeacherSettings:
+    """A frozen network that adds to the loss what labels do not tell."""
+
+    weights: str = ""
+    """Its weights file; none: no teacher."""
+    volume: float = 0.0
+    """Weight of the divergence of its volume from the student's."""
+    features: float = 0.0
+    """Weight of the distance of attention maps, means of squared features."""
+    layers: list[list[str]] = field(default_factory=list)
+    """For `features`: the student's layer and the teacher's, pair by pair."""
+
+
+@dataclass
 class OptimizerSettings:
     name: str = "adamw"
     """adam, adamw, muon, rmsprop or sgd."""
@@ -137,6 +151,7 @@ class TrainSettings:
     model: ModelSettings = field(default_factory=ModelSettings)
     data: DataSettings = field(default_factory=DataSettings)
     loss: LossSettings = field(default_factory=LossSettings)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     trainer: TrainerSettings = field(default_factory=TrainerSettings)
     output: str = "runs/latest"

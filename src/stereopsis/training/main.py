@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from stereopsis.io.atomic import writing
+from stereopsis.io.files import existing_file
 from stereopsis.io.weights import WeightsHeader, as_tuples, read_weights, write_weights
 from stereopsis.layers.convolution import freeze_batch_norm_2d
 from stereopsis.losses import create_loss
@@ -24,9 +25,10 @@ from stereopsis.models.base import Adopting, MonoModel, StereoModel
 from stereopsis.models.registry import create
 from stereopsis.prediction.loading import load_model
 from stereopsis.training.callbacks import LAST, Checkpoints, Pictures, Progressing, WholeCheckpoints
-from stereopsis.training.config import ModelSettings, TrainSettings, recorded_settings
+from stereopsis.training.config import ModelSettings, TeacherSettings, TrainSettings, recorded_settings
 from stereopsis.training.datamodule import Data
 from stereopsis.training.task import SupervisedTask
+from stereopsis.training.teacher import Teacher
 
 SETTINGS = "settings.json"
 WEIGHTS = "weights.safetensors"
@@ -109,7 +111,15 @@ def build_task(settings: TrainSettings) -> SupervisedTask:
         trainer=settings.trainer,
         batch_norm_frozen=settings.model.freeze_batch_norm,
         output=Path(settings.output),
+        teacher=build_teacher(settings.teacher, model) if settings.teacher.weights else None,
     )
+
+
+def build_teacher(settings: TeacherSettings, student: StereoModel[Any, Any]) -> Teacher:
+    model = load_model(existing_file(settings.weights, "a teacher's weights"))
+    if isinstance(model, MonoModel):
+        raise ValueError(f"{settings.weights} is monocular: a stereo network teaches")
+    return Teacher(model, student, settings)
 
 
 def synchronise_batch_norms(model: nn.Module, *, frozen: bool) -> None:

@@ -17,6 +17,7 @@ from stereopsis.models.base import StereoModel
 from stereopsis.structures import StereoOutput, StereoPair, StereoSample
 from stereopsis.training.config import OptimizerSettings, TrainerSettings
 from stereopsis.training.schedule import build_optimizer, build_schedule
+from stereopsis.training.teacher import Teacher
 
 Loss = Callable[[Any, StereoSample], Tensor]
 
@@ -48,6 +49,7 @@ class SupervisedTask(LightningModule):
         trainer: TrainerSettings,
         batch_norm_frozen: bool,
         output: Path,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -56,6 +58,7 @@ class SupervisedTask(LightningModule):
         self.trainer_settings = trainer
         self.batch_norm_frozen = batch_norm_frozen
         self.output = output
+        self.teacher = teacher
         self.averaged: AveragedModel | None = None
         if trainer.average:
             self.averaged = AveragedModel(
@@ -81,6 +84,10 @@ class SupervisedTask(LightningModule):
     def training_step(self, batch: StereoSample, batch_index: int) -> Tensor:
         output = padded_forward(self.model, batch.pair)
         loss = self.loss(output, batch)
+        if self.teacher is not None:
+            lesson = self.teacher(output, batch.pair)
+            self.log("train/teacher", lesson.detach(), batch_size=batch.disparity.shape[0])
+            loss = loss + lesson
         if not bool(torch.isfinite(loss)):
             raise DivergedError(self._explain(batch, loss))
         self.last = (batch, output.detach())
