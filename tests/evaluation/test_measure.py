@@ -107,6 +107,23 @@ def test_depth_goes_through_the_calibration() -> None:
     assert math.isnan(without.value)
 
 
+def test_depth_errors_are_millimetres() -> None:
+    """Of 100 px and 4 mm, 8, 5 and 4 px are 50, 80 and 100 mm, and 10, 4 and 4 px are 40, 100 and 100."""
+    calibration = Calibration(focal=100.0, baseline=0.004)
+    truth = torch.tensor([[8.0, 5.0, 4.0, 2.0, 0.0]])
+    sample = StereoSample(
+        StereoPair(torch.rand(3, 1, 5), torch.rand(3, 1, 5)),
+        truth,
+        torch.tensor([[True, True, True, False, True]]),  # of 0 px the depth is infinite: left out
+        info=(SceneInfo(calibration=calibration),),
+    )
+    output = StereoOutput(torch.tensor([[10.0, 4.0, 4.0, 90.0, 1.0]]))
+    mean, root = measure(output, sample, Annotations(), [Column("mae-mm"), Column("rmse-mm")])
+    assert mean.value == pytest.approx((10 + 20 + 0) / 3, rel=1e-6)
+    assert root.value == pytest.approx(math.sqrt((100 + 400 + 0) / 3), rel=1e-6)
+    assert mean.pixels == root.pixels == 3
+
+
 def test_histogram_counts_every_pixel_once() -> None:
     errors = torch.tensor([[0.1, 0.3, 0.7, 1.5, 2.5, 3.5, 5.0, 10.0, 20.0, 50.0, math.nan, 1.0]])
     truth = torch.full((1, 12), 100.0)
@@ -137,8 +154,10 @@ def test_unknown_confidence_is_the_least() -> None:
 
 
 def test_only_means_over_pixels_are_pooled() -> None:
-    assert all(poolable(metric) for metric in ("epe", "d1", "bad-2", "density", "see", "delta-1"))
-    assert not any(poolable(metric) for metric in ("rms", "rmse", "a90", "ause", "auroc-3", "ece-3"))
+    assert all(poolable(metric) for metric in ("epe", "d1", "bad-2", "density", "see", "mae-mm", "delta-1"))
+    assert not any(
+        poolable(metric) for metric in ("rms", "rmse", "rmse-mm", "a90", "ause", "auroc-3", "ece-3")
+    )
 
 
 def test_unknown_metric_is_refused() -> None:

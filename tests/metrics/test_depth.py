@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from stereopsis.metrics.depth import abs_rel, delta, rmse
+from stereopsis.metrics.depth import abs_rel, delta, mae, rmse
 
 
 def test_depth_metrics_equal_a_loop_over_pixels() -> None:
@@ -30,6 +30,9 @@ def test_depth_metrics_equal_a_loop_over_pixels() -> None:
         assert abs_rel(depth, truth, mask).item() == pytest.approx(
             sum(abs(d - t) / t for d, t in answered) / len(answered), rel=1e-12
         )
+        assert mae(depth, truth, mask).item() == pytest.approx(
+            sum(abs(d - t) for d, t in answered) / len(answered), rel=1e-12
+        )
         assert rmse(depth, truth, mask).item() == pytest.approx(
             math.sqrt(sum((d - t) ** 2 for d, t in answered) / len(answered)), rel=1e-12
         )
@@ -42,4 +45,4 @@ def test_depth_metrics_equal_a_loop_over_pixels() -> None:
 
 def test_empty_mask_gives_nan() -> None:
     ones, nothing = torch.ones(2, 2), torch.zeros(2, 2, dtype=torch.bool)
-    assert all(math.isnan(metric(ones, ones, nothing).item()) for metric in (abs_rel, rmse, delta))
+    assert all(math.isnan(metric(ones, ones, nothing).item()) for metric in (abs_rel, mae, rmse, delta))

@@ -25,7 +25,7 @@ HISTOGRAM = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0, math.inf)
 CURVE_STEPS = 20
 """Points of the sparsification curves."""
 
-POOLED = ("epe", "d1", "bad-", "density", "see", "edge-epe", "abs-rel", "delta-")
+POOLED = ("epe", "d1", "bad-", "density", "see", "edge-epe", "abs-rel", "mae-mm", "delta-")
 """Metrics that are means over pixels, so that images can be pooled by their number of pixels."""
 
 
@@ -154,7 +154,7 @@ def _figure(
         return Figure(disparity_metrics.quantile(*maps, share=share).item(), pixels.answered)
     if metric in ("see", "edge-epe"):
         return _edge_figure(metric, output.disparity, sample, annotations, pixels.mask)
-    if metric in ("abs-rel", "rmse") or name == "delta":
+    if metric in ("abs-rel", "mae-mm", "rmse", "rmse-mm") or name == "delta":
         return _depth_figure(metric, output, sample, pixels.mask)
     return Figure(_confidence_value(metric, output, pixels), pixels.answered)
 
@@ -193,8 +193,11 @@ def _depth_figure(metric: str, output: StereoOutput, sample: StereoSample, mask:
     pixels = int((mask & truth.isfinite()).sum())
     if metric == "abs-rel":
         return Figure(depth_metrics.abs_rel(depth, truth, mask).item(), pixels)
-    if metric == "rmse":
-        return Figure(depth_metrics.rmse(depth, truth, mask).item(), pixels)
+    if metric == "mae-mm":
+        return Figure(1000 * depth_metrics.mae(depth, truth, mask).item(), pixels)
+    if metric in ("rmse", "rmse-mm"):
+        unit = 1000 if metric == "rmse-mm" else 1
+        return Figure(unit * depth_metrics.rmse(depth, truth, mask).item(), pixels)
     power = int(metric.rpartition("-")[2])
     return Figure(depth_metrics.delta(depth, truth, mask, power=power).item(), pixels)
 

@@ -273,12 +273,12 @@ _PROTOCOLS = (
     ),
     Protocol(
         name="scared",
-        version=1,
+        version=2,
         parts=(
             Part(
                 dataset="scared",
                 split="keyframes-test",
-                columns=_columns("epe bad-1 bad-2 bad-3 d1 abs-rel rmse delta-1"),
+                columns=_columns("epe bad-1 bad-2 bad-3 d1 mae-mm rmse-mm abs-rel delta-1"),
                 averaging="images",
                 pairs=10,
             ),

@@ -1,7 +1,7 @@
 """How far a depth map is from the truth: one number per image, metres in and metres or ratios out.
 
 A pixel counts where the mask is set and the true depth is finite and above 0; it is answered where the
-depth is finite and above 0. AbsRel and RMSE are over answered pixels, delta counts the others as wrong.
+depth is finite and above 0. AbsRel, MAE and RMSE are over answered pixels, delta counts the others as wrong.
 An empty mask gives NaN.
 """
 
@@ -18,6 +18,14 @@ def abs_rel(
     """Mean of |depth - truth| / truth."""
     depth, truth, answered, _ = _prepared(depth, truth, mask)
     return _mean((depth - truth).abs() / truth, answered)
+
+
+def mae(
+    depth: Float[Tensor, "*b h w"], truth: Float[Tensor, "*b h w"], mask: Bool[Tensor, "*b h w"]
+) -> Float[Tensor, "*b"]:
+    """Mean of |depth - truth|, in metres."""
+    depth, truth, answered, _ = _prepared(depth, truth, mask)
+    return _mean((depth - truth).abs(), answered)
 
 
 def rmse(
