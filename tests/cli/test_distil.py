@@ -64,6 +64,9 @@ def test_a_student_is_trained_and_measured_before_and_after(
     start, _ = read_weights(tmp_path / "student" / "before.safetensors")
     assert header is not None
     assert header.training["splits"] == ["labelled/train"]
+    (taught,) = header.training["teachers"]
+    assert taught["name"] == "sgbm"
+    assert "Apache-2.0" in taught["licence"]
     assert any(not torch.equal(state[name], start[name]) for name in state)
     before, after = (
         json.loads((tmp_path / "student" / f"{title}.json").read_text()) for title in ("before", "after")

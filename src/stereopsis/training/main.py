@@ -16,14 +16,17 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
+from stereopsis.data.sources.registry import locate
 from stereopsis.io.atomic import writing
 from stereopsis.io.files import existing_file
+from stereopsis.io.labels import read_set
 from stereopsis.io.weights import WeightsHeader, as_tuples, read_weights, write_weights
 from stereopsis.layers.convolution import freeze_batch_norm_2d
 from stereopsis.losses import create_loss
 from stereopsis.models.base import Adopting, MonoModel, StereoModel
 from stereopsis.models.registry import create
 from stereopsis.prediction.loading import load_model
+from stereopsis.prediction.provenance import Provenance
 from stereopsis.training.callbacks import LAST, Checkpoints, Pictures, Progressing, WholeCheckpoints
 from stereopsis.training.config import ModelSettings, TeacherSettings, TrainSettings, recorded_settings
 from stereopsis.training.datamodule import Data
@@ -224,10 +227,22 @@ def _write_weights(
         training={
             "steps": steps,
             "splits": _training_splits(settings),
+            "teachers": _teachers(settings),
             "settings": json.loads(json.dumps(dataclasses.asdict(settings))),
         },
     )
     write_weights(path, model.state_dict(), header)
+
+
+def _teachers(settings: TrainSettings) -> list[dict[str, str]]:
+    """Whose labels were learnt: name, weights' file and digest, licence and origin, as the sets tell them."""
+    told = [
+        read_set(locate(source.name, source.root))["teacher"]
+        for source in settings.data.sources
+        if source.name == "labelled"
+    ]
+    names = [field.name for field in dataclasses.fields(Provenance)]
+    return [{name: str(teacher.get(name, "")) for name in names} for teacher in told]
 
 
 def _training_splits(settings: TrainSettings) -> list[str]:
