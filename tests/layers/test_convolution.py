@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stereopsis.layers.convolution import ConvNorm
+from stereopsis.layers.convolution import ConvNorm, channels_innermost
 
 BLOCKS = {
     "2-D": {},
@@ -66,3 +66,16 @@ def test_gradients_of_strided_1x1_blocks_of_few_channels_do_not_corrupt_memory()
     assert x.grad is not None
     assert bool((x.grad[:, :, 1::2] == 0).all())
     assert bool((x.grad[:, :, ::2] != 0).any())
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"dilation": 2}, {"kernel": 1}], ids=str)
+@pytest.mark.parametrize("innermost", [False, True])
+def test_small_volumes_give_in_evaluation_what_they_give_with_gradients(options, innermost):
+    made, _ = block({"dimensions": 3, **options})
+    x = torch.randn(1, 6, 6, 9, 11)
+    x = channels_innermost(x) if innermost else x
+    expected = made(x).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), expected, rtol=1e-5, atol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert made(x).dtype == torch.bfloat16

@@ -37,12 +37,12 @@ class ConvGRU(nn.Module):
         """context: the shares of z, r and q, in this order."""
         for_gates, for_candidate = context.split([2 * self.hidden, self.hidden], 1)
         joined = torch.cat([hidden, *inputs], 1)
-        update, reset = torch.sigmoid(self.gates(joined).add_(for_gates)).chunk(2, 1)
+        update, reset = self.gates(joined).add_(for_gates).sigmoid_().chunk(2, 1)
         if torch.is_grad_enabled():
             joined = torch.cat([reset * hidden, *inputs], 1)
         else:
             joined[:, : self.hidden].mul_(reset)
-        candidate = torch.tanh(self.candidate(joined).add_(for_candidate))
+        candidate = self.candidate(joined).add_(for_candidate).tanh_()
         return hidden + update * (candidate - hidden)
 
 
