@@ -145,6 +145,25 @@ def test_warping_zooms_a_little_as_published() -> None:
     assert torch.allclose(seen[0, 0, 2], expected, atol=1e-5)
 
 
+def test_half_precision_maps_are_sampled_at_exact_positions() -> None:
+    left, right = (_random(1, 3, 4, 500, seed=seed).bfloat16() for seed in (1, 2))
+    disparity = 30 * _random(1, 4, 500, seed=3)
+    expected = flaw(left.float(), right.float(), disparity)
+    found = flaw(left, right, disparity)
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(found.float(), expected, atol=1e-2)
+
+
+def test_the_monocular_branch_sees_in_float32_under_autocast() -> None:
+    pair, model = _sample().pair, _model().eval()
+    with torch.no_grad():
+        expected, pyramid = model.see_apart(pair.left, pair.right)
+        with torch.autocast("cpu", torch.bfloat16):
+            found, other = model.see_apart(pair.left, pair.right)
+    assert torch.equal(found, expected)
+    assert all(torch.equal(a, b) for a, b in zip(pyramid, other, strict=True))
+
+
 @pytest.mark.slow
 def test_twenty_steps_on_two_pairs_reduce_the_loss() -> None:
     model, sample = _model().train(), _sample()

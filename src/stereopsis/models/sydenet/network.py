@@ -264,7 +264,14 @@ class SyDENet(RecurrentModel[SyDENetConfig, FusedOutput]):
     def see_apart(
         self, left: Float[Tensor, "b 3 h w"], right: Float[Tensor, "b 3 h w"]
     ) -> tuple[Float[Tensor, "b h4 w4"], tuple[Tensor, ...]]:
-        """The left image's relative inverse depth at 1/4; the neck's pyramid of both images, finest first."""
+        """The left image's relative inverse depth at 1/4; the neck's pyramid of both images, finest first.
+
+        In float32, as published, also where the caller's autocast asks for less.
+        """
+        kind = left.device.type
+        if torch.is_autocast_enabled(kind):
+            with torch.autocast(kind, enabled=False):
+                return self.see_apart(left, right)
         height, width = left.shape[-2:]
         if height % 32 or width % 32:
             raise ValueError(f"SyDE-Net's images must be padded to multiples of 32, not {width}x{height}")

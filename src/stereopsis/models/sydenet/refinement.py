@@ -71,13 +71,15 @@ def flaw(
     """The right map as the disparity shows it on the left, minus the left.
 
     Kept quirk: positions are normalised for aligned corners and sampled without, which zooms out by
-    w / (w - 1); borders are replicated.
+    w / (w - 1); borders are replicated. Sampled in float32, as published: half precision's positions are
+    pixels apart.
     """
     height, width = disparity.shape[-2:]
     x = torch.arange(width, device=disparity.device, dtype=torch.float32) - disparity.float()
     y = torch.arange(height, device=disparity.device, dtype=torch.float32)[:, None].expand_as(x)
-    grid = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1).to(right.dtype)
-    return F.grid_sample(right, grid, padding_mode="border", align_corners=False) - left
+    grid = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1)
+    seen = F.grid_sample(right.float(), grid, padding_mode="border", align_corners=False)
+    return seen.to(right.dtype) - left
 
 
 def refinement_rules(published: str, ours: str) -> list[tuple[str, str]]:
