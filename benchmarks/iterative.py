@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import literal_iterative as literal
+from literal_sydenet import sydenet
 from stereopsis.layers.correlation import RowCorrelation, Storage
 from stereopsis.models.registry import model_from_official
 
@@ -83,6 +85,9 @@ NETWORKS: dict[str, tuple[str, str, int, Run]] = {
         8,
         lambda s, x, y: literal.igev_rt(s, x, y, iterations=8),
     ),
+    "sydenet-small": ("sydenet", "vits", 32, sydenet),
+    "sydenet-base": ("sydenet", "vitb", 32, sydenet),
+    "sydenet": ("sydenet", "vitl", 32, sydenet),
 }
 
 
@@ -98,7 +103,7 @@ def published_state(folder: str, variant: str) -> dict[str, Tensor]:
     state = {}
     for key, (shape, dtype) in described["state"].items():
         source = (described.get("aliases") or {}).get(key, key)
-        value = torch.from_numpy(parity.weight_for(source, tuple(shape), dtype))
+        value = torch.from_numpy(np.asarray(parity.weight_for(source, tuple(shape), dtype)))
         for pattern, factor in described["gain"].items():
             if re.search(pattern, source):
                 value = value * factor
