@@ -116,6 +116,21 @@ def test_zoomed_crops_stay_stereo_pairs_with_true_disparity() -> None:
         assert float(after.depth(seen.disparity).mean()) == pytest.approx(depth, rel=1e-5)
 
 
+def test_some_pairs_keep_their_scale() -> None:
+    sample, settings = _plane(), Augmentation(scale=[1.0, 1.0], scale_probability=0.8)
+
+    def zoomed(settings: Augmentation, crop: tuple[int, int] | None = None) -> list[float]:
+        """The zooms of 60 draws, as the disparity tells them."""
+        drawn = (augment(sample, settings, crop=crop, rng=np.random.default_rng(seed)) for seed in range(60))
+        return [float(one.disparity.max()) / 6 for one in drawn]
+
+    zooms = zoomed(settings)
+    assert set(zooms) == {1.0, 2.0}
+    assert 40 <= zooms.count(2.0) <= 56
+    never = Augmentation(scale=[1.0, 1.0], scale_probability=0.0)
+    assert zoomed(never, crop=(60, 180)) == pytest.approx([1.5] * 60)  # what the crop needs
+
+
 def test_crops_larger_than_the_image_are_refused() -> None:
     with pytest.raises(ValueError, match="does not fit"):
         augment(_plane(), Augmentation(), crop=(61, 120), rng=np.random.default_rng(0))

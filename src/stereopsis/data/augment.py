@@ -27,6 +27,8 @@ class Augmentation:
 
     scale: list[float] = field(default_factory=lambda: [0.0, 0.0])
     """Range of log2 of the zoom."""
+    scale_probability: float = 1.0
+    """Else only as much as the crop needs."""
     stretch: float = 0.0
     """Largest |log2| of a further zoom of each axis on its own."""
     stretch_probability: float = 0.8
@@ -219,9 +221,11 @@ def _draw_zoom(
 ) -> tuple[float, float]:
     """Factors of width and height, at least such that the crop fits."""
     both = 2 ** rng.uniform(settings.scale[0], settings.scale[1])
+    if settings.scale_probability < 1 and rng.random() >= settings.scale_probability:
+        both = 1.0
     stretched = rng.random() < settings.stretch_probability
     factors = [both * 2 ** (rng.uniform(-1, 1) * settings.stretch * stretched) for _ in range(2)]
-    if crop is None or (both == 1 and not settings.stretch):
+    if crop is None or not (any(settings.scale) or settings.stretch):
         return factors[0], factors[1]
     height, width = sample.pair.size
     return max(factors[0], crop[1] / width), max(factors[1], crop[0] / height)
