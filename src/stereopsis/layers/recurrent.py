@@ -43,7 +43,15 @@ class ConvGRU(nn.Module):
         else:
             joined[:, : self.hidden].mul_(reset)
         candidate = self.candidate(joined).add_(for_candidate).tanh_()
-        return hidden + update * (candidate - hidden)
+        del joined
+        return _blend(hidden, candidate, update)
+
+
+def _blend(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """`a + share * (b - a)`, without gradients in the memory of b: only for one that nobody else holds."""
+    if torch.is_grad_enabled() or not a.dtype == b.dtype == share.dtype:
+        return a + share * (b - a)
+    return b.sub_(a).mul_(share).add_(a)
 
 
 class SeparableContext(NamedTuple):
@@ -115,7 +123,7 @@ class SelectiveGRU(nn.Module):
     ) -> Float[Tensor, "b c h w"]:
         small = self.small(hidden, context.small, inputs)
         large = self.large(hidden, context.large, inputs)
-        return large + context.attention * (small - large)
+        return _blend(large, small, context.attention)
 
 
 class MultilevelGRU(nn.Module, Generic[Context]):

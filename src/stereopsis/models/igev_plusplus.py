@@ -154,9 +154,9 @@ class RtIgevPlusPlus(StartableModel[RtIgevPlusPlusConfig, IterativeOutput]):
         """initial: a disparity to start from, in pixels, not finite where unknown; else the regressed one."""
         c = self.config
         left, right = (normalised(image, training=self.training) for image in (left, right))
-        maps, _, _, volume, first = self.geometry(left, right, levels=c.max_disparity // 4)
+        maps, *features, volume, first = self.geometry(left, right, levels=c.max_disparity // 4)
         lookup = GeometryPyramid(volume, levels=c.lookup_levels, radius=c.lookup_radius)
-        del volume
+        del left, right, features, volume
         hidden = torch.tanh(self.hidden(maps.scale4))
         context = self.context_gates(self.context(maps.scale4))
 
@@ -318,7 +318,7 @@ class IgevPlusPlus(StartableModel[IgevPlusPlusConfig, IterativeOutput]):
         disparities = [found.disparity for found in ranges]
         lookup = _RangeLookup(ranges, left_features, right_features, c)
         weights = self.weigh_ranges(maps.scale4, disparities)
-        del ranges, left_features, right_features, context
+        del left, right, ranges, left_features, right_features, context
 
         def step(states: States, field: Tensor) -> tuple[States, Tensor]:
             geometry, correlation = lookup(field)

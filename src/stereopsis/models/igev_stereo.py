@@ -119,7 +119,7 @@ class IgevStereo(StartableModel[IgevStereoConfig, IterativeOutput]):
             radius=c.lookup_radius,
             storage=c.volume,
         )
-        del volume, left_features, right_features, context
+        del left, right, volume, left_features, right_features, context
 
         def step(states: States, field: Tensor) -> tuple[States, Tensor]:
             motion = self.motion(lookup(field), as_map(field))

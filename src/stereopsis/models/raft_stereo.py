@@ -142,6 +142,8 @@ class RaftStereo(StartableModel[RaftStereoConfig, IterativeOutput]):
         )
         contexts = [gates(x) for gates, x in zip(self.context_gates, context, strict=True)]
         x = columns(left_features)
+        nothing = torch.zeros_like(x).expand(len(left), left_features.shape[-2], -1)
+        del left, right, left_features, right_features, context
 
         def step(states: States, disparity: Tensor) -> tuple[States, Tensor]:
             if c.slow_fast:
@@ -154,7 +156,6 @@ class RaftStereo(StartableModel[RaftStereoConfig, IterativeOutput]):
             )
             return states, -self.flow_head(states[0])[:, 0]
 
-        nothing = torch.zeros_like(x).expand(len(left), left_features.shape[-2], -1)
         return refine(
             starting_field(initial, nothing),
             hidden,

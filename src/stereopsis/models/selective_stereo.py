@@ -183,6 +183,8 @@ class SelectiveRaft(StartableModel[SelectiveRaftConfig, IterativeOutput]):
         hidden, context = self.context(left)
         contexts = self.update.prepare(context)
         x = columns(left_features)
+        nothing = x.new_zeros(len(left), *left_features.shape[-2:])
+        del left, right, left_features, right_features, context
 
         def step(states: States, disparity: Tensor) -> tuple[States, Tensor]:
             motion = self.motion(lookup(x - disparity), as_map(-disparity))
@@ -190,7 +192,7 @@ class SelectiveRaft(StartableModel[SelectiveRaftConfig, IterativeOutput]):
             return states, -self.delta_head(states[0])[:, 0]
 
         return refine(
-            starting_field(initial, x.new_zeros(len(left), *left_features.shape[-2:])),
+            starting_field(initial, nothing),
             hidden,
             step,
             self.upsample,
@@ -269,7 +271,7 @@ class SelectiveIgev(StartableModel[SelectiveIgevConfig, IterativeOutput]):
             radius=c.lookup_radius,
             storage=c.volume,
         )
-        del volume, left_features, right_features, context
+        del left, right, volume, left_features, right_features, context
 
         def step(states: States, field: Tensor) -> tuple[States, Tensor]:
             motion = self.motion(lookup(field), as_map(field))
