@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import literal_iterative as literal
 from literal_sydenet import sydenet
+from stereopsis.io.atomic import writing
 from stereopsis.layers.correlation import RowCorrelation, Storage
 from stereopsis.models.registry import model_from_official
 
@@ -41,53 +42,53 @@ REFERENCE = Path(
     os.environ.get("STEREOPSIS_REFERENCE", Path(__file__).resolve().parents[2] / "shared" / "reference")
 )
 
-Run = Callable[[literal.State, Tensor, Tensor], Tensor]
+Run = Callable[[literal.State, Tensor, Tensor, int], Tensor]
 NETWORKS: dict[str, tuple[str, str, int, Run]] = {
     "raft-stereo": (
         "raft-stereo",
         "default",
         32,
-        lambda s, x, y: literal.raft(s, x, y, iterations=32, realtime=False),
+        lambda s, x, y, n: literal.raft(s, x, y, iterations=n, realtime=False),
     ),
     "raft-stereo-realtime": (
         "raft-stereo",
         "realtime",
         7,
-        lambda s, x, y: literal.raft(s, x, y, iterations=7, realtime=True),
+        lambda s, x, y, n: literal.raft(s, x, y, iterations=n, realtime=True),
     ),
     "igev-stereo": (
         "igev-stereo",
         "default",
         32,
-        lambda s, x, y: literal.igev(s, x, y, iterations=32, selective=False),
+        lambda s, x, y, n: literal.igev(s, x, y, iterations=n, selective=False),
     ),
     "selective-raft": (
         "selective-stereo",
         "selective-raft",
         32,
-        lambda s, x, y: literal.selective_raft(s, x, y, iterations=32),
+        lambda s, x, y, n: literal.selective_raft(s, x, y, iterations=n),
     ),
     "selective-igev": (
         "selective-stereo",
         "selective-igev",
         32,
-        lambda s, x, y: literal.igev(s, x, y, iterations=32, selective=True),
+        lambda s, x, y, n: literal.igev(s, x, y, iterations=n, selective=True),
     ),
     "igev-plusplus": (
         "igev-plusplus",
         "default",
         32,
-        lambda s, x, y: literal.igev_plusplus(s, x, y, iterations=32),
+        lambda s, x, y, n: literal.igev_plusplus(s, x, y, iterations=n),
     ),
     "igev-plusplus-rt": (
         "igev-plusplus",
         "rt",
         8,
-        lambda s, x, y: literal.igev_rt(s, x, y, iterations=8),
+        lambda s, x, y, n: literal.igev_rt(s, x, y, iterations=n),
     ),
-    "sydenet-small": ("sydenet", "vits", 32, sydenet),
-    "sydenet-base": ("sydenet", "vitb", 32, sydenet),
-    "sydenet": ("sydenet", "vitl", 32, sydenet),
+    "sydenet-small": ("sydenet", "vits", 32, lambda s, x, y, n: sydenet(s, x, y, iterations=n)),
+    "sydenet-base": ("sydenet", "vitb", 32, lambda s, x, y, n: sydenet(s, x, y, iterations=n)),
+    "sydenet": ("sydenet", "vitl", 32, lambda s, x, y, n: sydenet(s, x, y, iterations=n)),
 }
 
 
@@ -111,12 +112,23 @@ def published_state(folder: str, variant: str) -> dict[str, Tensor]:
     return state
 
 
-def measure(name: str, implementation: str, size: tuple[int, int], output: Path) -> None:
+def state_file(name: str, folder: Path) -> Path:
+    """The network's tensors on disk, made once."""
+    network, variant, _, _ = NETWORKS[name]
+    path = folder / f"{network}-{variant}.pt"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with writing(path) as temporary:
+            torch.save(published_state(network, variant), temporary)
+    return path
+
+
+def measure(name: str, implementation: str, size: tuple[int, int], iterations: int, output: Path) -> None:
     """One run, in this process: writes its disparity and figures."""
-    folder, variant, _, transcription = NETWORKS[name]
-    state = published_state(folder, variant)
+    transcription = NETWORKS[name][3]
+    state = torch.load(state_file(name, output.parent), weights_only=True)
     if implementation == "ours":
-        model = model_from_official(state).eval()
+        model = model_from_official(state, iterations=iterations).eval()
         state = {}
 
         def run(left: Tensor, right: Tensor) -> Tensor:
@@ -124,7 +136,7 @@ def measure(name: str, implementation: str, size: tuple[int, int], output: Path)
     else:
 
         def run(left: Tensor, right: Tensor) -> Tensor:
-            return transcription(state, left, right)
+            return transcription(state, left, right, iterations)
 
     generator = torch.Generator().manual_seed(0)
     width, height = size
@@ -173,14 +185,21 @@ def resident(field: str) -> int:
     raise OSError(f"/proc/self/status has no {field}")
 
 
-def compare(names: list[str], size: tuple[int, int], threads: int, folder: Path) -> list[dict[str, object]]:
+def compare(
+    names: list[str], size: tuple[int, int], threads: int, folder: Path, *, iterations: int | None
+) -> list[dict[str, object]]:
+    """iterations: the network's own where None."""
     rows: list[dict[str, object]] = []
     for name in names:
-        theirs = _subprocess(name, "literal", size, threads, folder)
-        mine = _subprocess(name, "ours", size, threads, folder)
+        count = iterations or NETWORKS[name][2]
+        state_file(name, folder)
+        theirs, mine = (
+            _subprocess(name, implementation, size, threads, folder, iterations=count)
+            for implementation in ("literal", "ours")
+        )
         row: dict[str, object] = {
             "network": name,
-            "iterations": NETWORKS[name][2],
+            "iterations": count,
             "literal": theirs["figures"],
             "ours": mine["figures"],
             "speedup_cpu": round(theirs["figures"]["cpu_s"] / mine["figures"]["cpu_s"], 2),
@@ -211,11 +230,14 @@ def compare_lookups(size: tuple[int, int], threads: int, folder: Path) -> dict[s
     return row
 
 
-def _subprocess(name: str, implementation: str, size: tuple[int, int], threads: int, folder: Path) -> dict:
+def _subprocess(
+    name: str, implementation: str, size: tuple[int, int], threads: int, folder: Path, *, iterations: int = 1
+) -> dict:
     output = folder / f"{name}-{implementation}.pt"
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
     arguments = [sys.executable, __file__, "--measure", name, implementation, str(output)]
-    subprocess.run([*arguments, "--size", f"{size[0]}x{size[1]}"], check=True, env=environment)
+    options = ["--size", f"{size[0]}x{size[1]}", "--iterations", str(iterations)]
+    subprocess.run([*arguments, *options], check=True, env=environment)
     return torch.load(output, weights_only=True)
 
 
@@ -226,6 +248,7 @@ def main() -> None:
     parser.add_argument("--size", default="640x480")
     parser.add_argument("--lookup-size", default="2048x1536")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--iterations", type=int, help="for all networks; each its own where not given")
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--lookup", action="store_true", help="measure RAFT-Stereo's lookup, too")
     parser.add_argument("--json", type=Path)
@@ -237,7 +260,8 @@ def main() -> None:
         if name == "lookup":
             measure_lookup(implementation, _size(arguments.size), Path(output))
         else:
-            measure(name, implementation, _size(arguments.size), Path(output))
+            size = _size(arguments.size)
+            measure(name, implementation, size, arguments.iterations or NETWORKS[name][2], Path(output))
         return
     arguments.folder.mkdir(parents=True, exist_ok=True)
     record = {
@@ -250,8 +274,14 @@ def main() -> None:
         record = json.loads(arguments.json.read_text())
     if arguments.lookup:
         record["lookup"] = compare_lookups(_size(arguments.lookup_size), arguments.threads, arguments.folder)
-    measured = compare(arguments.networks, _size(arguments.size), arguments.threads, arguments.folder)
-    kept = {row["network"]: row for row in [*record["networks"], *measured]}
+    measured = compare(
+        arguments.networks,
+        _size(arguments.size),
+        arguments.threads,
+        arguments.folder,
+        iterations=arguments.iterations,
+    )
+    kept = {(row["network"], row["iterations"]): row for row in [*record["networks"], *measured]}
     record["networks"] = list(kept.values())
     if arguments.json:
         arguments.json.write_text(json.dumps(record, indent=2) + "\n")
