@@ -43,4 +43,4 @@ class DilatedResidual(nn.Module):
         self.conv2 = ConvNorm(width, width, dilation=dilation, activation="none")
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return activate(self.conv2(self.conv1(x)) + x, "leaky", 0.2)
+        return activate(self.conv2(self.conv1(x)).add_(x), "leaky", 0.2)

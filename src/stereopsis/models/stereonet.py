@@ -214,8 +214,10 @@ class Refiner(nn.Module):
         self, image: Float[Tensor, "b c h w"], coarse: Float[Tensor, "b hc wc"]
     ) -> Float[Tensor, "b h w"]:
         disparity = _resize(coarse[:, None], (image.shape[-2], image.shape[-1]))
-        residual = self.projection(self.residual(self.embedding(torch.cat([image, disparity], 1))))
-        return F.relu(residual + disparity).squeeze(1)
+        x = self.embedding(torch.cat([image, disparity], 1))
+        for block in self.residual:  # called as a whole, it would hold its own input to the end
+            x = block(x)
+        return F.relu(self.projection(x) + disparity).squeeze(1)
 
 
 def _resize(x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b c hr wr"]:
