@@ -1,8 +1,9 @@
 """Networks with a cost volume against the same networks written as their descriptions read, on a CPU.
 
-Processor seconds of volumes (with and without gradients), of reading disparity out, of the whole PSMNet and
-of SMD-Nets' head at 640x480, and the peak memory of each, one thread, each measurement in a process of its
-own, the two implementations in turn; the least of the rounds is kept, with what the outputs differ by.
+Processor seconds of volumes (with and without gradients), of reading disparity out, of the whole networks
+and of SMD-Nets' head at 640x480, and the peak memory of each, one thread, each measurement in a process of
+its own, the two implementations in turn; the least of the rounds is kept, with what the outputs differ by.
+The networks have the deterministic weights of the published networks' fixtures ($STEREOPSIS_REFERENCE).
 
     python benchmarks/volume_networks.py --rounds 2 --output benchmarks/results/volume-networks.json
 """
@@ -10,13 +11,17 @@ own, the two implementations in turn; the least of the rounds is kept, with what
 from __future__ import annotations
 
 import argparse
+import ctypes
+import functools
 import json
+import os
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -31,11 +36,13 @@ from stereopsis.layers.cost_volume import (
     groupwise_correlation_volume,
 )
 from stereopsis.layers.regression import upsampled_soft_argmax
-from stereopsis.models.base import IMAGENET_MEAN, IMAGENET_STD, normalise, rename
-from stereopsis.models.psmnet import PSMNet, PSMNetConfig
-from stereopsis.models.smd import SMDConfig, SMDNet
+from stereopsis.models.base import IMAGENET_MEAN, IMAGENET_STD, StereoModel, normalise
+from stereopsis.models.registry import create
+from stereopsis.models.smd import DisparityField, SMDConfig, SMDNet
 
 HEIGHT, WIDTH, LEVELS = 480, 640, 48
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = Path(os.environ.get("STEREOPSIS_REFERENCE", ROOT.parent / "shared" / "reference"))
 
 
 def features(channels: int = 32, *, gradients: bool = False) -> tuple[Tensor, Tensor]:
@@ -74,55 +81,44 @@ def _read_literally() -> Callable[[], Tensor]:
     return read
 
 
-def _psmnet() -> tuple[PSMNet, Tensor, Tensor]:
-    torch.manual_seed(0)
-    model = PSMNet(PSMNetConfig(max_disparity=4 * LEVELS)).eval()
-    with torch.no_grad():
-        for name, tensor in model.named_parameters():  # random residual sums and scores would grow too large
-            if name.endswith("conv2.conv.weight") and "layer" in name:
-                tensor.mul_(0.25)
-            if "classifiers" in name and name.endswith(".1.weight"):
-                tensor.mul_(0.15)
-    left, right = torch.rand(2, 1, 3, HEIGHT, WIDTH)
-    return model, left, right
+@functools.cache
+def _case(fixture: str) -> Any:
+    sys.path.append(str(ROOT / "tests"))
+    from parity.harness import Case
+
+    return Case(REFERENCE / fixture)
 
 
-def _psmnet_ours() -> Callable[[], Tensor]:
-    model, left, right = _psmnet()
-    return lambda: model(left, right).disparity
+def _model(fixture: str, max_disparity: int) -> StereoModel[Any, Any]:
+    case = _case(fixture)
+    model = create(case.name, max_disparity=max_disparity)
+    assert isinstance(model, StereoModel)
+    model.load_state_dict(model.from_official(case.state()))
+    return model.eval()
 
 
-def _psmnet_literally() -> Callable[[], Tensor]:
-    model, left, right = _psmnet()
-    network = literal.PSMNet(_published(model), 4 * LEVELS)
-    return lambda: network(*(normalise(image, IMAGENET_MEAN, IMAGENET_STD) for image in (left, right)))
+def _images(fixture: str) -> list[Tensor]:
+    left, right, _ = _case(fixture).parity.stereo_pair(HEIGHT, WIDTH, 3, 24, 0)
+    return [torch.from_numpy(image).movedim(-1, 0)[None] / 255 for image in (left, right)]
 
 
-def _published(model: PSMNet) -> dict[str, Tensor]:
-    """The tensors under their published names."""
-    twice = {"1": "conv1.0", "3": "conv3.0", "4": "conv4.0"}
-    rules = [
-        (r"\.conv\.weight$", ".0.weight"),
-        (r"\.norm\.", ".1."),
-        (r"\.stem\.(\d)", lambda m: f".firstconv.{2 * int(m[1])}"),
-        (r"\.(layer\d\.\d+)\.conv1", r".\1.conv1.0"),
-        (r"\.shortcut", ".downsample"),
-        (r"\.pyramid\.(\d)\.conv", lambda m: f".branch{int(m[1]) + 1}.1"),
-        (r"\.fusion\.(\d)", lambda m: f".lastconv.{2 * int(m[1])}"),
-        (r"^aggregation\.entry\.(\d)", lambda m: f"dres0.{2 * int(m[1])}"),
-        (r"^aggregation\.residual\.0\.(\d)", lambda m: f"dres1.{2 * int(m[1])}"),
-        (
-            r"^aggregation\.hourglasses\.(\d)\.conv(\d)",
-            lambda m: f"dres{int(m[1]) + 2}.{twice.get(m[2], f'conv{m[2]}')}",
-        ),
-        (
-            r"^aggregation\.classifiers\.(\d)\.(\d)",
-            lambda m: f"classif{int(m[1]) + 1}.{2 * int(m[2])}",
-        ),
-    ]
-    published = rename(model.state_dict(), rules)
-    assert PSMNet.from_official(published).keys() == model.state_dict().keys()
-    return published
+def _ours(fixture: str, max_disparity: int) -> Callable[[], Tensor]:
+    model = _model(fixture, max_disparity)
+    left, right = (model.padding.pad(image) for image in _images(fixture))
+    return lambda: model(left, right).disparity[..., -HEIGHT:, :WIDTH]
+
+
+def _literally(
+    network: type[literal.Network], fixture: str, max_disparity: int, multiple: int
+) -> Callable[[], Tensor]:
+    written = network(_case(fixture).state(), max_disparity)
+    images = _images(fixture)
+    if network is literal.StereoNet:
+        left, right = (2 * image - 1 for image in images)
+    else:
+        added = (0, -WIDTH % multiple, -HEIGHT % multiple, 0)
+        left, right = (F.pad(normalise(image, IMAGENET_MEAN, IMAGENET_STD), added) for image in images)
+    return lambda: written(left, right)[..., -HEIGHT:, :WIDTH]
 
 
 def _smd() -> tuple[SMDNet, list[Tensor], Tensor]:
@@ -134,8 +130,6 @@ def _smd() -> tuple[SMDNet, list[Tensor], Tensor]:
 
 
 def _head_ours() -> Callable[[], Tensor]:
-    from stereopsis.models.smd import DisparityField
-
     model, maps, _ = _smd()
     field = DisparityField(
         maps=tuple(maps),
@@ -155,6 +149,10 @@ def _head_literally() -> Callable[[], Tensor]:
     state = {name.replace("head.layers.", "mlp.conv"): t for name, t in model.state_dict().items()}
     return lambda: literal.head(state, maps, grid)[:, 0].sigmoid()
 
+
+_PSMNET = "psmnet/fixtures/stackhourglass-square.npz"
+_HSMNET = "hsmnet/fixtures/hsm-plain.npz"
+_STEREONET = "stereonet/fixtures/sceneflow-left.npz"
 
 MEASURED: dict[str, dict[str, Callable[[], Callable[[], Tensor]]]] = {
     "concatenation volume, 32 channels": {
@@ -178,29 +176,44 @@ MEASURED: dict[str, dict[str, Callable[[], Callable[[], Tensor]]]] = {
         "literal": lambda: _gradients(lambda a, b: literal.difference(a, b, LEVELS)),
     },
     "disparity of 192 levels from scores": {"ours": _read_ours, "literal": _read_literally},
-    "PSMNet, 192 px": {"ours": _psmnet_ours, "literal": _psmnet_literally},
+    "PSMNet, 192 px": {
+        "ours": lambda: _ours(_PSMNET, 192),
+        "literal": lambda: _literally(literal.PSMNet, _PSMNET, 192, 16),
+    },
+    "HSMNet, 384 px": {
+        "ours": lambda: _ours(_HSMNET, 384),
+        "literal": lambda: _literally(literal.HSMNet, _HSMNET, 384, 64),
+    },
+    "StereoNet, 256 px": {
+        "ours": lambda: _ours(_STEREONET, 256),
+        "literal": lambda: _literally(literal.StereoNet, _STEREONET, 256, 1),
+    },
     "SMD-Nets' head at 76 800 positions": {"ours": _head_ours, "literal": _head_literally},
 }
 
 
 def measure(name: str, implementation: str, path: Path) -> dict[str, float]:
-    """In this process: processor seconds, and how far the peak memory rose."""
+    """In this process: processor seconds, and how far the peak memory rises.
+
+    Of two passes: the first loads the libraries' code, and what it frees is handed back before the second,
+    whose peak counts.
+    """
     prepared = MEASURED[name][implementation]()
     gradients = torch.enable_grad() if "gradients" in name else torch.no_grad()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = _resident("VmRSS")
     with gradients:
-        start = time.process_time()
-        result = prepared()
-        first = time.process_time() - start
-        peak = _resident("VmHWM")
-        again = first
-        if first < 2:
+        seconds = []
+        for _ in range(2):
+            result = None
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+            before = _resident("VmRSS")
             start = time.process_time()
-            prepared()
-            again = time.process_time() - start
+            result = prepared()
+            seconds.append(time.process_time() - start)
+            peak = _resident("VmHWM") - before
+    assert result is not None
     torch.save(result.detach(), path)
-    return {"cpu_seconds": min(first, again), "peak_mb": (peak - before) / 1024}
+    return {"cpu_seconds": min(seconds), "peak_mb": peak / 1024}
 
 
 def _resident(field: str) -> int:
