@@ -46,10 +46,11 @@ def models(
 
 
 _CLASSICAL = {
-    "sgbm": "OpenCV's semi-global matching, padded, checked and filled",
-    "sgbm-refined": "SGBM and fast, at every pixel the surer one",
-    "sgbm-oracle": "SGBM as in a recorded baseline, for comparison (stereopsis evaluate)",
+    "sgbm": ("OpenCV's semi-global matching, padded, checked and filled", "-"),
+    "sgbm-refined": ("SGBM and fast, at every pixel the surer one", "Apache-2.0 (those of fast)"),
+    "sgbm-oracle": ("SGBM as in a recorded baseline, for comparison (stereopsis evaluate)", "-"),
 }
+"""Title, and the licence of the weights inside."""
 
 
 def _classical(name: str | None) -> list[Row]:
@@ -59,14 +60,14 @@ def _classical(name: str | None) -> list[Row]:
             title=title,
             parameters=None,
             code_licence="Apache-2.0",
-            weights_licence="-",
+            weights_licence=licence,
             shipped=True,
             paper="H. Hirschmüller, Stereo processing by semiglobal matching and mutual information, 2008",
             repository="https://github.com/opencv/opencv",
             published=(),
             notes=(),
         )
-        for key, title in _CLASSICAL.items()
+        for key, (title, licence) in _CLASSICAL.items()
         if name in (None, key)
     ]
 
