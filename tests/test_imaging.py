@@ -144,3 +144,14 @@ def test_draws_repeat_with_the_seed_and_respect_the_ranges():
         _, right = draw_effects(np.random.default_rng(seed), EffectRanges(), width=640)
         assert abs(right.shift) <= 1
         assert abs(right.rotation) * 320 <= 1
+
+
+def test_a_roll_about_a_point_is_the_same_seen_through_a_window():
+    rows, columns = torch.meshgrid(torch.arange(60.0), torch.arange(80.0), indexing="ij")
+    whole = (0.5 + 0.2 * torch.sin(rows / 5 + columns / 9)).expand(3, -1, -1)
+    rolled = misalign(whole, rotation=0.05, shift=0.7, about=(10.0, 50.0))
+    window = misalign(whole[:, 20:, 30:], rotation=0.05, shift=0.7, about=(-20.0, 30.0))
+    assert torch.allclose(window[:, 8:-8, 8:-8], rolled[:, 28:-8, 38:-8], atol=1e-5)
+    assert torch.allclose(misalign(whole, rotation=0.05, about=(39.5, 29.5)), misalign(whole, rotation=0.05))
+    fixed = misalign(whole, rotation=0.05, about=(40.0, 30.0))
+    assert torch.allclose(fixed[:, 30, 40], whole[:, 30, 40], atol=1e-5)

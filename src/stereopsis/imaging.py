@@ -148,18 +148,22 @@ def jpeg(image: Float[Tensor, "*b 3 h w"], quality: int) -> Image:
     return stacked.reshape(*batch, 3, height, width).to(image.dtype) / 255
 
 
-def misalign(image: Image, *, shift: float = 0.0, rotation: float = 0.0) -> Image:
-    """A camera mounted `shift` pixels too high and rolled by `rotation` radians about the image centre.
+def misalign(
+    image: Image, *, shift: float = 0.0, rotation: float = 0.0, about: tuple[float, float] | None = None
+) -> Image:
+    """A camera mounted `shift` pixels too high and rolled by `rotation` radians.
 
+    about: the point (x, y) in pixels, inside the image or not; the image's centre where it is not given.
     What was at (x, y) appears at about (x, y + shift). Bicubic, borders repeated.
     """
     *batch, height, width = image.shape
     cosine, sine = math.cos(rotation), math.sin(rotation)
-    y = torch.arange(height, dtype=image.dtype, device=image.device)[:, None] - (height - 1) / 2 - shift
-    x = torch.arange(width, dtype=image.dtype, device=image.device)[None, :] - (width - 1) / 2
-    grid = torch.stack(
-        ((cosine * x + sine * y) * (2 / width), (cosine * y - sine * x) * (2 / height)), dim=-1
-    )
+    middle = (width - 1) / 2, (height - 1) / 2
+    right, down = (0.0, 0.0) if about is None else (about[0] - middle[0], about[1] - middle[1])
+    y = torch.arange(height, dtype=image.dtype, device=image.device)[:, None] - middle[1] - shift - down
+    x = torch.arange(width, dtype=image.dtype, device=image.device)[None, :] - middle[0] - right
+    columns, rows = cosine * x + sine * y + right, cosine * y - sine * x + down
+    grid = torch.stack((columns * (2 / width), rows * (2 / height)), dim=-1)
     planes = image.reshape(1, -1, height, width)
     moved = F.grid_sample(planes, grid[None], mode="bicubic", padding_mode="border", align_corners=False)
     return moved.reshape(*batch, height, width).clamp(0, 1)

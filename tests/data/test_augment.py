@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stereopsis import geometry
+from stereopsis import geometry, imaging
 from stereopsis.data.augment import Augmentation, augment, mirror, turn_over, zoom
 from stereopsis.structures import Calibration, SceneInfo, StereoPair, StereoSample
 
@@ -172,3 +172,71 @@ def test_a_full_augmentation_is_reproducible_and_keeps_sizes_and_ranges() -> Non
         assert float(one.pair.left.min()) >= 0
         assert float(one.pair.right.max()) <= 1
         assert bool((one.disparity[one.valid] > 0).all())
+
+
+def test_pairs_smaller_than_the_crop_are_filled_up_above_and_on_the_right() -> None:
+    settings = Augmentation(scale=[-1.0, -1.0], pad=True)
+    seen = augment(_plane(), settings, crop=(40, 80), rng=np.random.default_rng(0))
+    assert seen.pair.size == (40, 80)
+    inside = torch.zeros(40, 80, dtype=torch.bool)
+    inside[10:, :60] = True
+    assert torch.equal(seen.valid, inside)
+    assert float(seen.pair.left[:, ~inside].abs().max()) == 0
+    assert seen.disparity[inside].unique().tolist() == [3.0]
+    assert seen.disparity_right is not None
+    assert bool(seen.disparity_right[~inside].isinf().all())
+    calibration = seen.info[0].calibration
+    assert calibration is not None
+    assert (calibration.cx, calibration.cy) == pytest.approx((29.75, 24.75))
+    whole = augment(_plane(), settings, crop=(20, 40), rng=np.random.default_rng(0))
+    assert bool(whole.valid.all())
+
+
+def test_exposure_multiplies_both_images_by_a_factor_of_its_range() -> None:
+    sample = _plane()
+    factors = []
+    for seed in range(20):
+        seen = augment(
+            sample,
+            Augmentation(exposure=[0.5, 0.9], asymmetric=1.0),
+            crop=None,
+            rng=np.random.default_rng(seed),
+        )
+        ratio = seen.pair.right / sample.pair.right
+        assert float(ratio.max() - ratio.min()) < 1e-5
+        factors.append(float(ratio.mean()))
+    assert 0.5 <= min(factors) < 0.6
+    assert 0.8 < max(factors) <= 0.9
+
+
+def test_a_misaligned_right_camera_moves_its_image_by_a_few_rows() -> None:
+    sample = _plane()
+    settings = Augmentation(misalign=1.0, misalign_shift=2.0)
+    rows = []
+    for seed in range(12):
+        seen = augment(sample, settings, crop=(60, 120), rng=np.random.default_rng(seed))
+        assert torch.equal(seen.pair.left, sample.pair.left)
+        moved = [imaging.misalign(sample.pair.right, shift=k / 10) for k in range(-20, 21)]
+        rows.append(min(range(41), key=lambda k: float((moved[k] - seen.pair.right).abs().mean())) - 20)
+    assert min(rows) < -10
+    assert max(rows) > 10
+    turned = Augmentation(misalign=1.0, misalign_turn=5.0)
+    seen = augment(sample, turned, crop=(60, 120), rng=np.random.default_rng(0))
+    assert not torch.allclose(seen.pair.right, sample.pair.right, atol=1e-3)
+
+
+def test_patches_that_are_erased_last_have_their_size_in_the_crop() -> None:
+    settings = Augmentation(
+        scale=[1.0, 1.0], erase=1.0, erase_count=[1, 1], erase_size=[8, 9], erase_last=True
+    )
+    plain = Augmentation(scale=[1.0, 1.0])
+    areas = []
+    for seed in range(12):
+        pairs = [
+            augment(_plane(), s, crop=(60, 120), rng=np.random.default_rng(seed)).pair
+            for s in (settings, plain)
+        ]
+        assert torch.equal(pairs[0].left, pairs[1].left)
+        areas.append(int((pairs[0].right != pairs[1].right).any(0).sum()))
+    assert max(areas) == 64
+    assert min(areas) >= 16

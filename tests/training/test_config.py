@@ -9,7 +9,7 @@ import pytest
 from stereopsis.data.sources.registry import dataset_entry
 from stereopsis.losses import create_loss
 from stereopsis.models.registry import create
-from stereopsis.training.config import list_experiments, read_settings
+from stereopsis.training.config import augmentation, list_experiments, read_settings
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,33 @@ def test_published_recipes_keep_their_numbers(name: str) -> None:
 def test_every_published_recipe_is_held_to_its_numbers() -> None:
     ours = {"overfit", "fast", "distil"}
     assert set(list_experiments()) - ours == set(_RECIPES)
+
+
+def test_hsmnets_recipe_has_the_published_augmentation_of_each_data_set() -> None:
+    data = read_settings(["experiment=hsmnet"]).data
+    found = {source.name: augmentation(data, source) for source in data.sources}
+    zoom = {name: tuple(round(2**bound, 3) for bound in chosen.scale) for name, chosen in found.items()}
+    near, far = {"carla", "middlebury2014"}, {"sceneflow", "kitti2015", "kitti2012", "eth3d"}
+    assert found.keys() == near | far
+    assert {zoom[name] for name in near} == {(0.225, 0.6)}
+    assert {zoom[name] for name in far} == {(0.9, 2.4)}
+    assert {tuple(found[name].exposure) for name in near} == {(0.8, 1.2)}
+    assert {tuple(found[name].exposure) for name in far} == {(0.5, 2.0)}
+    assert {name for name in found if found[name].flip == 0.5} == near | {"sceneflow"}
+    for chosen in found.values():
+        assert (chosen.gamma, chosen.contrast, chosen.asymmetric) == ([0.8, 1.2], 0.2, 1.0)
+        assert (chosen.misalign, chosen.misalign_turn, chosen.misalign_shift) == (0.5, 0.1, 2.0)
+        assert (chosen.erase, chosen.erase_count, chosen.erase_size) == (0.5, [1, 1], [100, 300])
+        assert chosen.erase_last
+        assert chosen.pad
+    assert [(s.name, s.weight) for s in data.sources][:3] == [
+        ("carla", 40 * 780),
+        ("middlebury2014", 500 * 23),
+        ("sceneflow", 35_454),
+    ]
+
+
+@pytest.mark.parametrize("wrong", ["{flop: 0.5}", "{flip: often}"])
+def test_a_sources_own_augmentation_must_fit(wrong: str) -> None:
+    with pytest.raises(ValueError, match="source synthetic"):
+        read_settings(["experiment=fast", f"data.sources=[{{name: synthetic, augment: {wrong}}}]"])

@@ -41,14 +41,20 @@ def scenes(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("override", "known"),
-    [("loss=smooth_l1", False), ("loss=adaptive_robust", True), ("data.augment.flip=0.5", True)],
+    [
+        ("loss=smooth_l1", False),
+        ("loss=adaptive_robust", True),
+        ("data.augment.flip=0.5", True),
+        ("augment: {flip: 0.5}", True),
+    ],
 )
 def test_the_right_views_truth_is_read_where_something_uses_it(
     scenes: Path, override: str, known: bool
 ) -> None:
-    source = f"{{name: scenes, split: truth, root: {scenes}}}"
+    own, common = ([override], []) if override.startswith("augment") else ([], [override])
+    source = f"{{{', '.join(['name: scenes', 'split: truth', f'root: {scenes}', *own])}}}"
     settings = read_settings(
-        [override, f"data.sources=[{source}]", "data.validation=[]", "data.workers=0", "data.crop=[32,48]"]
+        [*common, f"data.sources=[{source}]", "data.validation=[]", "data.workers=0", "data.crop=[32,48]"]
     )
     if not known:
         (scenes / "plane" / "right.npz").unlink()

@@ -39,7 +39,7 @@ def _with_draw(sample: StereoSample, rng: np.random.Generator) -> StereoSample:
 
 def _mixture(lengths: list[int], weights: list[float], seed: int = 0) -> Mixture:
     sources = [Numbered(f"source{i}", length) for i, length in enumerate(lengths)]
-    return Mixture(sources, weights, seed=seed, transform=_with_draw)
+    return Mixture(sources, weights, seed=seed, transforms=[_with_draw] * len(sources))
 
 
 def test_every_pair_comes_once_an_epoch_in_a_new_order() -> None:
@@ -55,6 +55,16 @@ def test_sources_come_in_proportion_to_their_weights_and_without_repetition() ->
     assert Tally(source for source, _ in located) == {0: 1500, 1: 500}
     second = [index for source, index in located if source == 1]
     assert all(sorted(second[e * 40 : e * 40 + 40]) == list(range(40)) for e in range(12))
+
+
+def test_every_source_has_its_own_transform() -> None:
+    sources = [Numbered("first", 3), Numbered("second", 3)]
+    transforms = [lambda sample, _rng, k=k: sample.map(lambda x: torch.full_like(x, k)) for k in range(2)]
+    mixture = Mixture(sources, [1.0, 1.0], seed=0, transforms=transforms)
+    for k in range(12):
+        assert float(mixture[k].disparity[0, 0]) == mixture.locate(k)[0]
+    with pytest.raises(ValueError, match="transform"):
+        Mixture(sources, [1.0, 1.0], seed=0, transforms=transforms[:1])
 
 
 def test_an_item_is_the_same_whenever_it_is_asked_for() -> None:

@@ -37,8 +37,16 @@ class Augmentation:
     vertical_flip: float = 0.0
     vertical_jitter: int = 0
     """Largest vertical shift of the right image, in pixels."""
+    misalign: float = 0.0
+    """Probability of a right camera rolled by `misalign_turn` and displaced by `misalign_shift` at most."""
+    misalign_turn: float = 0.0
+    """In degrees, about a random point."""
+    misalign_shift: float = 0.0
+    """In rows of the image before its zoom."""
     brightness: float = 0.0
     """Factors are drawn from 1 - brightness to 1 + brightness; likewise contrast."""
+    exposure: list[float] = field(default_factory=lambda: [1.0, 1.0])
+    """Range of a further factor on each image."""
     contrast: float = 0.0
     saturation: list[float] = field(default_factory=lambda: [1.0, 1.0])
     hue: float = 0.0
@@ -47,9 +55,16 @@ class Augmentation:
     asymmetric: float = 0.0
     """Probability that the two images draw their colours independently."""
     erase: float = 0.0
-    """Probability of covering 1 or 2 rectangles of the right image with its mean colour."""
+    """Probability of covering rectangles of the right image with its mean colour."""
     erase_size: list[int] = field(default_factory=lambda: [50, 100])
     """Sides of these rectangles, in pixels, the last excluded."""
+    erase_count: list[int] = field(default_factory=lambda: [1, 2])
+    """How many there are at least and at most."""
+    erase_last: bool = False
+    """Whether they lie about points of the crop, in its pixels, not anywhere in the image before its zoom."""
+    pad: bool = False
+    """Whether pairs zoomed to less than the crop are filled up, black and without truth above and on the
+    right, not zoomed until they fit."""
     gray: float = 0.0
     camera: float = 0.0
     """Probability of camera effects (noise, blur, exposure, JPEG, ...)."""
@@ -62,23 +77,29 @@ def augment(
     crop: tuple[int, int] | None,
     rng: np.random.Generator,
 ) -> StereoSample:
-    """The sample as training sees it: colours, then erased patches, then zoom and crop, then flips.
+    """The sample as training sees it: colours, erased patches, zoom and crop, flips, what comes last.
 
     What the crop leaves out is cut away first: colours and zoom work on the window that it shows.
     """
     factors = _draw_zoom(sample, settings, crop, rng)
     jitter = int(rng.integers(-settings.vertical_jitter, settings.vertical_jitter + 1))
-    window, shown = _draw_window(sample.pair.size, factors, crop, jitter, rng)
+    window, shown = _draw_window(sample.pair.size, factors, crop, jitter, rng, pad=settings.pad)
     seen = cut(sample, window)
-    pair = _erase(_colour(seen.pair, settings, rng), settings, sample.pair.size, window, rng)
+    pair = _colour(seen.pair, settings, rng)
+    if not settings.erase_last:
+        pair = _erase(pair, settings, sample.pair.size, window, rng)
     seen = zoom(dataclasses.replace(seen, pair=pair), shown[1] / window.width, shown[0] / window.height)
     if crop is not None:
-        seen = _staggered(seen, crop[0], jitter)
+        seen = _staggered(seen, min(crop[0], seen.pair.size[0]), jitter)
     if rng.random() < settings.flip:
         seen = mirror(seen)
     if rng.random() < settings.vertical_flip:
         seen = turn_over(seen)
-    return seen
+    pair = _misalign(seen.pair, settings, sample.pair.size, window, factors, rng)
+    if settings.erase_last:
+        pair = _erase(pair, settings, pair.size, Window(0, 0, *pair.size), rng)
+    seen = dataclasses.replace(seen, pair=pair)
+    return seen if crop is None else _filled_up(seen, crop)
 
 
 class Window(NamedTuple):
@@ -96,21 +117,24 @@ def _draw_window(
     crop: tuple[int, int] | None,
     jitter: int,
     rng: np.random.Generator,
+    *,
+    pad: bool,
 ) -> tuple[Window, tuple[int, int]]:
     """What the crop shows, and the (height, width) that it is zoomed to.
 
     It is as many rows taller than the crop as the right image's is shifted, where these are there.
-    factors: zoom of width and height. Raises ValueError where the zoomed image is smaller than the crop.
+    factors: zoom of width and height. Raises ValueError where the zoomed image is smaller than the crop and
+    is not to be filled up.
     """
     zoomed = max(1, round(size[0] * factors[1])), max(1, round(size[1] * factors[0]))
     if crop is None:
         return Window(0, 0, *size), zoomed
-    if zoomed[0] < crop[0] or zoomed[1] < crop[1]:
+    if not pad and (zoomed[0] < crop[0] or zoomed[1] < crop[1]):
         raise ValueError(
             f"a crop of {crop[1]}x{crop[0]} does not fit into an image of {zoomed[1]}x{zoomed[0]}: "
             f"choose a smaller data.crop"
         )
-    shown = min(crop[0] + abs(jitter), zoomed[0]), crop[1]
+    shown = min(crop[0] + abs(jitter), zoomed[0]), min(crop[1], zoomed[1])
     height = min(size[0], max(1, round(shown[0] / factors[1])))
     width = min(size[1], max(1, round(shown[1] / factors[0])))
     top = int(rng.integers(0, size[0] - height + 1))
@@ -225,7 +249,7 @@ def _draw_zoom(
         both = 1.0
     stretched = rng.random() < settings.stretch_probability
     factors = [both * 2 ** (rng.uniform(-1, 1) * settings.stretch * stretched) for _ in range(2)]
-    if crop is None or not (any(settings.scale) or settings.stretch):
+    if crop is None or settings.pad or not (any(settings.scale) or settings.stretch):
         return factors[0], factors[1]
     height, width = sample.pair.size
     return max(factors[0], crop[1] / width), max(factors[1], crop[0] / height)
@@ -257,6 +281,8 @@ def _jitter(
     gamma = rng.uniform(settings.gamma[0], settings.gamma[1])
     if settings.brightness:
         image = imaging.expose(image, math.log2(max(brightness, 1e-3)))
+    if settings.exposure[0] != 1 or settings.exposure[1] != 1:
+        image = imaging.expose(image, math.log2(rng.uniform(*settings.exposure)))
     if settings.contrast:
         pivot = float(imaging.luminance(image).mean())
         image = imaging.adjust_contrast(image, contrast, pivot=pivot)
@@ -274,16 +300,60 @@ def _erase(
     window: Window,
     rng: np.random.Generator,
 ) -> StereoPair:
-    """One or two rectangles of the right image in its mean colour: what only the left camera sees.
+    """Rectangles of the right image in its mean colour: what only the left camera sees.
 
-    They lie anywhere in the image of `size` of which `pair` is the window.
+    They begin anywhere in the image of `size` of which `pair` is the window; those that come last lie about
+    such points.
     """
     if rng.random() >= settings.erase:
         return pair
     right = pair.right.clone()
     colour = right.mean((-2, -1), keepdim=True)
-    for _ in range(int(rng.integers(1, 3))):
+    fewest, most = settings.erase_count
+    for _ in range(int(rng.integers(fewest, most + 1))):
         top, left = int(rng.integers(size[0])) - window.top, int(rng.integers(size[1])) - window.left
         rows, columns = (int(side) for side in rng.integers(*settings.erase_size, size=2))
+        if settings.erase_last:
+            top, left = top - rows // 2, left - columns // 2
         right[:, max(0, top) : max(0, top + rows), max(0, left) : max(0, left + columns)] = colour
     return StereoPair(pair.left, right)
+
+
+def _misalign(
+    pair: StereoPair,
+    settings: Augmentation,
+    size: tuple[int, int],
+    window: Window,
+    factors: tuple[float, float],
+    rng: np.random.Generator,
+) -> StereoPair:
+    """The right image as of a camera that is rolled and too high or too low.
+
+    It rolls about any point of the image of `size`, of which the pair shows the window, zoomed by factors.
+    """
+    if not settings.misalign or rng.random() >= settings.misalign:
+        return pair
+    turn = math.radians(rng.uniform(-1, 1) * settings.misalign_turn)
+    shift = rng.uniform(-1, 1) * settings.misalign_shift
+    y, x = rng.uniform(0, size[0]) - window.top, rng.uniform(0, size[1]) - window.left
+    about = (x * factors[0], y * factors[1])
+    return StereoPair(
+        pair.left, imaging.misalign(pair.right, shift=shift * factors[1], rotation=turn, about=about)
+    )
+
+
+def _filled_up(sample: StereoSample, size: tuple[int, int]) -> StereoSample:
+    """Black rows above and columns on the right, without truth, up to `size`."""
+    height, width = sample.pair.size
+    top, right = size[0] - height, size[1] - width
+    if not top and not right:
+        return sample
+    info = tuple(
+        dataclasses.replace(i, calibration=i.calibration and i.calibration.padded(top, 0, 0, right))
+        for i in sample.info
+    )
+    filled = sample.map(lambda x: F.pad(x, (0, right, top, 0)))
+    other = sample.disparity_right
+    if other is not None:
+        other = F.pad(other, (0, right, top, 0), value=math.inf)
+    return dataclasses.replace(filled, disparity_right=other, info=info)

@@ -52,6 +52,8 @@ class SourceSettings:
     seed: int = 0
     count: int = 1_000_000
     """Rendered pairs before they repeat."""
+    augment: dict[str, Any] = field(default_factory=dict)
+    """Settings of `data.augment` that are others for its pairs."""
 
 
 @dataclass
@@ -169,9 +171,28 @@ def read_settings(overrides: Sequence[str]) -> TrainSettings:
     try:
         with initialize_config_dir(str(_CONFIGS), version_base="1.3"):
             composed = compose("train", overrides=[_opened(override) for override in overrides])
-        return cast(TrainSettings, OmegaConf.to_object(composed))
+        settings = cast(TrainSettings, OmegaConf.to_object(composed))
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(_explain(error, overrides)) from error
+    for source in settings.data.sources:
+        augmentation(settings.data, source)
+    return settings
+
+
+def augmentation(data: DataSettings, source: SourceSettings) -> Augmentation:
+    """What is done to the pairs of one source of `data`.
+
+    Raises ValueError where the source names something that `data.augment` does not have, or gives it a value
+    of the wrong type.
+    """
+    common = OmegaConf.structured(data.augment)
+    try:
+        return cast(Augmentation, OmegaConf.to_object(OmegaConf.merge(common, source.augment)))
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"the augment of source {source.name}, {source.augment}, does not fit data.augment: {reason}"
+        ) from error
 
 
 def _opened(override: str) -> str:

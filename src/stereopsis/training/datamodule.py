@@ -19,7 +19,7 @@ from stereopsis.data.dataset import StereoDataset
 from stereopsis.data.sources.registry import list_pairs
 from stereopsis.structures import StereoSample
 from stereopsis.synthesis.stream import SyntheticStream
-from stereopsis.training.config import DataSettings, SourceSettings, TrainSettings
+from stereopsis.training.config import DataSettings, SourceSettings, TrainSettings, augmentation
 from stereopsis.training.order import Counter, Mixture
 
 _HELD_BACK = 1_000_000_000
@@ -48,11 +48,14 @@ class Data(LightningDataModule):
             sources,
             [source.weight for source in data.sources],
             seed=trainer.seed,
-            transform=Preparation(
-                data,
-                weighted=any(is_weighted(source) for source in sources),
-                occlusion=told and self.settings.loss.name in OCCLUSION_LOSSES,
-            ),
+            transforms=[
+                Preparation(
+                    dataclasses.replace(data, augment=augmentation(data, source)),
+                    weighted=any(is_weighted(source) for source in sources),
+                    occlusion=told and self.settings.loss.name in OCCLUSION_LOSSES,
+                )
+                for source in data.sources
+            ],
         )
         counter = Counter(
             first_step=self.first_step,
@@ -69,10 +72,10 @@ class Data(LightningDataModule):
         Raises ValueError where occluded pixels are to be left out and a source does not tell them.
         """
         data = self.settings.data
-        both_views = _uses_both_views(self.settings)
-        if data.occluded and self.settings.loss.name not in OCCLUSION_LOSSES:
-            return [open_source(source, both_views=both_views) for source in data.sources], False
-        opened = [open_source(source, both_views=both_views, occlusion=True) for source in data.sources]
+        asked = not data.occluded or self.settings.loss.name in OCCLUSION_LOSSES
+        opened = self._opened(occlusion=asked)
+        if not asked:
+            return opened, False
         silent = [
             settings.name
             for settings, source in zip(data.sources, opened, strict=True)
@@ -85,7 +88,13 @@ class Data(LightningDataModule):
                 f"data.occluded=false leaves occluded pixels out of the losses, and {silent[0]} does not say "
                 f"which they are: leave that source out, or set data.occluded=true"
             )
-        return [open_source(source, both_views=both_views) for source in data.sources], False
+        return self._opened(occlusion=False), False
+
+    def _opened(self, *, occlusion: bool) -> list[Dataset[StereoSample]]:
+        return [
+            open_source(source, both_views=_uses_both_views(self.settings, source), occlusion=occlusion)
+            for source in self.settings.data.sources
+        ]
 
     def val_dataloader(self) -> list[DataLoader[StereoSample]]:
         """One pair at a time, since they may differ in size; every process takes its own."""
@@ -155,9 +164,9 @@ class Preparation:
         )
 
 
-def _uses_both_views(settings: TrainSettings) -> bool:
+def _uses_both_views(settings: TrainSettings, source: SourceSettings) -> bool:
     """Whether anything reads the right view's truth: reading it takes a fifth of the time to open a pair."""
-    return settings.data.augment.flip > 0 or settings.loss.name in TWO_SIDED_LOSSES
+    return augmentation(settings.data, source).flip > 0 or settings.loss.name in TWO_SIDED_LOSSES
 
 
 def open_source(

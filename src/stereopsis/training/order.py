@@ -17,8 +17,8 @@ class Mixture(Dataset[StereoSample]):
     """An endless mixture of data sets: item k is the same whoever asks for it, and when.
 
     Each source is gone through in a new random order every epoch, without repetition inside one;
-    sources interleave at random in exact proportion to their weights, block by block. `transform`
-    gets the sample and a generator seeded by (seed, k).
+    sources interleave at random in exact proportion to their weights, block by block. `transforms`, one for
+    each source, get the sample and a generator seeded by (seed, k).
     """
 
     def __init__(
@@ -27,23 +27,25 @@ class Mixture(Dataset[StereoSample]):
         weights: Sequence[float],
         *,
         seed: int,
-        transform: Callable[[StereoSample, np.random.Generator], StereoSample],
+        transforms: Sequence[Callable[[StereoSample, np.random.Generator], StereoSample]],
     ) -> None:
         lengths = [len(source) for source in sources]  # pyright: ignore[reportArgumentType]
         if not sources or min(lengths) == 0:
             raise ValueError("every source of a training must hold at least one pair")
+        if len(transforms) != len(sources):
+            raise ValueError(f"{len(sources)} sources need a transform each, not {len(transforms)}")
         if min(weights) <= 0:
             raise ValueError(f"the weights of the sources must be positive, they are {list(weights)}")
         self.sources = list(sources)
         self.lengths = lengths
         self.seed = seed
-        self.transform = transform
+        self.transforms = list(transforms)
         self.counts = _shares(np.asarray(weights, dtype=np.float64))
 
     def __getitem__(self, k: int) -> StereoSample:
         source, position = self.locate(k)
         rng = np.random.default_rng([self.seed, 1, k])
-        return self.transform(self.sources[source][position], rng)
+        return self.transforms[source](self.sources[source][position], rng)
 
     def locate(self, k: int) -> tuple[int, int]:
         """(source, index in it) of item k."""
