@@ -18,10 +18,10 @@ import dataclasses
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple, get_args
+from typing import NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -101,8 +101,8 @@ class Iterates:
 
 def measure(
     network: Iterates, samples: Sequence[StereoSample], *, usual: int, most: int, started: int, pan: int
-) -> Courses:
-    """The courses of every scene: `most` iterations of the network alone, `started` of it started."""
+) -> Iterator[Courses]:
+    """After every scene the courses so far: `most` iterations of the network alone, `started` started."""
 
     def coarse(pair: StereoPair) -> Tensor:
         half = Rescaled(lambda small: network.predictor(small), COARSE)
@@ -128,10 +128,8 @@ def measure(
         courses["pan, own"][dataset].append(network.course(after, iterations=started))
         found = network.course(after, iterations=started, initial=last)
         courses["pan, previous"][dataset].append(found)
-        print(
-            sample.info[0].name, *(f"{k} {v[dataset][-1].epe[0]:.2f}" for k, v in courses.items()), flush=True
-        )
-    return courses
+        print(sample.info[0].name, *(f"{k} {v[dataset][-1].epe[0]:.2f}" for k, v in courses.items()))
+        yield courses
 
 
 def shrunk(sample: StereoSample, pixels: int | None) -> StereoSample:
@@ -227,7 +225,6 @@ def figure(curves: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> s
         f'<rect width="{width}" height="{height}" fill="white"/>',
         f'<text x="{left}" y="18">{title}</text>',
         f'<text x="{(left + width - 150) / 2}" y="{height - 8}" text-anchor="middle">iterations</text>',
-        f'<text x="8" y="{top - 4}">EPE, px</text>',
     ]
     for n in (1, 2, 4, 8, 16, 32):
         if n <= most:
@@ -269,6 +266,7 @@ def main() -> None:
     parser.add_argument("--started", type=int, default=16, help="iterations from the other starts")
     parser.add_argument("--pan", type=int, default=16, help="pixels between two frames")
     parser.add_argument("--precision", choices=get_args(Precision), default="float32")
+    parser.add_argument("--note", default="", help="where the weights come from, for the record")
     parser.add_argument("--pixels", type=int, help="scenes of more pixels are made smaller, with their truth")
     parser.add_argument("--limit", type=int, help="scenes, for a trial")
     arguments = parser.parse_args()
@@ -280,7 +278,16 @@ def main() -> None:
     dataset = StereoDataset([files for files in list_pairs("open", "truth") if files.disparity is not None])
     count = len(dataset) if arguments.limit is None else arguments.limit
     samples = [shrunk(dataset[n], arguments.pixels) for n in range(count)]
-    courses = measure(
+    facts = {
+        "network": type(predictor.model).__name__,
+        "weights": arguments.note,
+        "usual iterations": usual,
+        "precision": arguments.precision,
+        "pan": arguments.pan,
+        "coarse": f"scale {COARSE}, {usual} iterations",
+        "torch": torch.__version__,
+    }
+    measured = measure(
         Iterates(predictor),
         samples,
         usual=usual,
@@ -288,23 +295,22 @@ def main() -> None:
         started=arguments.started,
         pan=arguments.pan,
     )
-    facts = {
-        "network": type(predictor.model).__name__,
-        "usual iterations": usual,
-        "precision": arguments.precision,
-        "scenes": len(samples),
-        "largest scene, pixels": max(sample.disparity.numel() for sample in samples),
-        "pan": arguments.pan,
-        "coarse": f"scale {COARSE}, {usual} iterations",
-        "torch": torch.__version__,
-    }
-    found = {**facts, **summary(courses, usual)}
-    with writing(arguments.json) as temporary:
+    for count, courses in enumerate(measured, 1):
+        sizes = [sample.disparity.numel() for sample in samples[:count]]
+        so_far = {"scenes": count, "largest scene, pixels": max(sizes)}
+        write(arguments.json, {**facts, **so_far, **summary(courses, usual)})
+    print(arguments.json.read_text())
+
+
+def write(path: Path, found: dict[str, object]) -> None:
+    """The JSON and the figure beside it, whole or not at all."""
+    with writing(path) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n")
-    with writing(arguments.json.with_suffix(".svg")) as temporary:
-        curves = {name: curve(found) for name, found in courses.items()}
-        temporary.write_text(figure(curves, f"{facts['network']}, mean over data sets of the open scenes"))
-    print(json.dumps(found["as good as usual"], indent=1))
+    curves = cast(dict[str, dict[str, list[float]]], found["curves"])
+    with writing(path.with_suffix(".svg")) as temporary:
+        temporary.write_text(
+            figure(curves, f"EPE in pixels, {found['network']}, {found['scenes']} open scenes")
+        )
 
 
 if __name__ == "__main__":
