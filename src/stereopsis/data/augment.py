@@ -281,8 +281,9 @@ def _jitter(
     gamma = rng.uniform(settings.gamma[0], settings.gamma[1])
     if settings.brightness:
         image = imaging.expose(image, math.log2(max(brightness, 1e-3)))
-    if settings.exposure[0] != 1 or settings.exposure[1] != 1:
-        image = imaging.expose(image, math.log2(rng.uniform(*settings.exposure)))
+    darkest, lightest = settings.exposure
+    if darkest != 1 or lightest != 1:
+        image = imaging.expose(image, math.log2(rng.uniform(darkest, lightest)))
     if settings.contrast:
         pivot = float(imaging.luminance(image).mean())
         image = imaging.adjust_contrast(image, contrast, pivot=pivot)
