@@ -196,7 +196,7 @@ def summary(courses: Courses, usual: int) -> dict[str, object]:
     reached = {}
     for name, found in curves.items():
         beside = "pan, own" if name.startswith("pan") else "own"
-        wanted = curves[beside]["epe"][usual - 1]
+        wanted = curves[beside]["epe"][:usual][-1]
         reached[name] = {"of": beside, "epe": wanted, "iterations": needed(found["epe"], wanted)}
     return {
         "curves": curves,
