@@ -114,6 +114,10 @@ def cropped(sample: StereoSample, top: int) -> StereoSample:
     return sample.map(lambda tensor: tensor[..., rows, :])
 
 
+def centred(sample: StereoSample) -> StereoSample:
+    return cropped(sample, (REDUCED[0] - SIZE[0]) // 2)
+
+
 def batch_of(training: list[StereoSample], size: int, order: torch.Generator) -> StereoSample:
     """Pairs drawn at random, each with rows from a random one on."""
     picked = torch.randint(len(training), (size,), generator=order).tolist()
@@ -152,7 +156,7 @@ def train_monocular(training: list[StereoSample], settings: Settings) -> tuple[D
 def correlation(model: DepthAnythingV2, held_out: list[StereoSample]) -> float:
     """Of its maps with the truth, mean over scenes."""
     found = []
-    for sample in (cropped(sample, (REDUCED[0] - SIZE[0]) // 2) for sample in held_out):
+    for sample in (centred(sample) for sample in held_out):
         depth = relative_depth(model, sample.pair.left[None])[0]
         both = torch.stack([depth[sample.valid], sample.disparity[sample.valid]])
         found.append(torch.corrcoef(both)[0, 1].item())
@@ -212,9 +216,9 @@ def train(model: SyDENet, seed: int, training: list[StereoSample], settings: Set
     )
     loss = SequenceLoss(initial=1.0, max_disparity=float(MAX_DISPARITY))
     order = torch.Generator().manual_seed(seed)
-    curve = []
+    device, curve = next(model.parameters()).device, []
     for step in range(settings.steps):
-        sample = batch_of(training, settings.batch, order)
+        sample = batch_of(training, settings.batch, order).to(device)
         value = loss(model.train()(sample.pair.left, sample.pair.right), sample)
         optimizer.zero_grad()
         value.backward()
@@ -227,24 +231,45 @@ def train(model: SyDENet, seed: int, training: list[StereoSample], settings: Set
     return curve
 
 
+class Pooled:
+    """Figures over all pixels of all scenes."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, list[float]] = {}
+
+    def add(self, kind: str, disparity: Tensor, sample: StereoSample) -> None:
+        figures = measure(StereoOutput(disparity), sample, Annotations(), COLUMNS)
+        for column, figure in zip(COLUMNS, figures, strict=True):
+            total = self.totals.setdefault(kind + column.name, [0.0, 0.0])
+            total[0] += figure.value * figure.pixels if figure.pixels else 0.0
+            total[1] += figure.pixels
+
+    def means(self) -> dict[str, float]:
+        return {name: round(total / max(pixels, 1), 4) for name, (total, pixels) in self.totals.items()}
+
+
 @torch.inference_mode()
 def errors(model: SyDENet, held_out: list[StereoSample]) -> dict[str, float]:
-    """Pooled over all pixels; where networks fuse also before the refinement, and of the other branch."""
+    """Of the answer; where networks fuse also before the refinement, and of the other branch."""
     model.eval()
-    totals: dict[str, list[float]] = {}
-    for sample in held_out:
-        sample = cropped(sample, (REDUCED[0] - SIZE[0]) // 2)
-        output = model(sample.pair.left[None], sample.pair.right[None])
+    device, pooled = next(model.parameters()).device, Pooled()
+    for sample in (centred(sample) for sample in held_out):
+        output = model(sample.pair.left[None].to(device), sample.pair.right[None].to(device))
         maps = {"": output.disparity}
         if output.monocular is not None:
             maps |= {"unrefined ": output.iterates[-1], "monocular ": output.monocular}
         for kind, map_ in maps.items():
-            figures = measure(StereoOutput(map_[0]), sample, Annotations(), COLUMNS)
-            for column, figure in zip(COLUMNS, figures, strict=True):
-                total = totals.setdefault(kind + column.name, [0.0, 0.0])
-                total[0] += figure.value * figure.pixels if figure.pixels else 0.0
-                total[1] += figure.pixels
-    return {name: round(total / max(pixels, 1), 4) for name, (total, pixels) in totals.items()}
+            pooled.add(kind, map_[0].cpu(), sample)
+    return pooled.means()
+
+
+def constant_errors(held_out: list[StereoSample]) -> dict[str, float]:
+    """What answering every scene's median everywhere would err: networks above it do not match yet."""
+    pooled = Pooled()
+    for sample in (centred(sample) for sample in held_out):
+        median = sample.disparity[sample.valid].median()
+        pooled.add("", median.expand(sample.disparity.shape).clone(), sample)
+    return pooled.means()
 
 
 # The experiment
@@ -268,6 +293,7 @@ def main() -> None:
     training = scenes(arguments.root, 1, settings, settings.training_pairs)
     held_out = scenes(arguments.held_out_root, 2, settings, settings.held_out_pairs)
     report["shares_of_pixels"] = _shares(held_out)
+    report["constant"] = constant_errors(held_out)
     prior, report["monocular"] = _prior(arguments.folder, training, settings)
     report["monocular"]["correlation"] = correlation(prior, held_out)
     wanted = [(arm, seed) for seed in arguments.seeds for arm in arguments.repeated]
@@ -276,7 +302,7 @@ def main() -> None:
             continue
         print(f"{arm}, seed {seed}", flush=True)
         start = time.process_time()
-        model = build(arm, seed, prior, settings)
+        model = build(arm, seed, prior, settings).to(arguments.device)
         curve = train(model, seed, training, settings)
         run = {
             "arm": arm,
@@ -289,9 +315,9 @@ def main() -> None:
         others = _kept(arguments.output, settings)["runs"]  # of a process beside this one
         report["runs"] = sorted([*others, run], key=lambda run: (list(ARMS).index(run["arm"]), run["seed"]))
         _write(arguments.output, report)
-        print(_table(report["runs"]), flush=True)
+        print(_table(report), flush=True)
     _write(arguments.output, report)
-    print(_table(report["runs"]))
+    print(_table(report))
 
 
 def _arguments() -> argparse.Namespace:
@@ -307,6 +333,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--iterations", type=int, default=4)
     parser.add_argument("--mixed-iterations", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="of the stereo networks")
     parser.add_argument("--hidden", type=int, default=32)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--repeated", nargs="*", choices=ARMS, default=list(ARMS)[:2], help="with every seed")
@@ -352,7 +379,7 @@ def _prior(folder: Path, training: list[StereoSample], settings: Settings) -> tu
 
 def _shares(held_out: list[StereoSample]) -> dict[str, float]:
     """How much of the held-back truth lies in each kind of region."""
-    samples = [cropped(sample, (REDUCED[0] - SIZE[0]) // 2) for sample in held_out]
+    samples = [centred(sample) for sample in held_out]
     zero = [measure(StereoOutput(sample.disparity), sample, Annotations(), COLUMNS) for sample in samples]
     counts = [sum(figures[k].pixels for figures in zero) for k in range(3)]
     return {column.mask: round(count / counts[2], 4) for column, count in zip(COLUMNS, counts, strict=False)}
@@ -362,8 +389,9 @@ def _thinned(curve: list[float]) -> list[float]:
     return [round(sum(part) / len(part), 4) for part in (curve[i : i + 20] for i in range(0, len(curve), 20))]
 
 
-def _table(runs: list[dict]) -> str:
+def _table(report: dict) -> str:
     """Mean over seeds, and from the least to the largest."""
+    runs = [{"arm": "(every scene's median)", **report["constant"]}, *report["runs"]]
     lines = [f"{'':36}" + "".join(f"{column.name:>26}" for column in COLUMNS)]
     for arm in dict.fromkeys(run["arm"] for run in runs):
         own = [run for run in runs if run["arm"] == arm]
