@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from parity.harness import Case, tap, tap_inputs
-from stereopsis.layers.upsampling import superpixel_upsample
 
 NAMES = {"default": "igev-stereo"}
 
@@ -50,8 +49,8 @@ GEOMETRY = {
 LOOP = {
     "motion": "motion",
     "delta": "delta_head",
-    "mask_features": "mask_features",
-    "superpixels": "superpixels",
+    "mask_features": "upsampling.mask_features",
+    "superpixels": "upsampling.superpixels",
 }
 INPUTS = {
     "stem": "geometry.stem",
@@ -113,7 +112,7 @@ def initial(case: Case, model: Any, taken: Mapping[str, Sequence[Any]]) -> Tenso
 
 def upsampled(case: Case, model: Any, maps: Any, field: Tensor) -> Tensor:
     left = maps.first(1)
-    full = superpixel_upsample(4 * field[:, None], model.initial_superpixels(left.scale4, left.stem2))[0, 0]
+    full = model.upsampling.initial(field[:, None], left.scale4, left.stem2)[0, 0]
     height, width = case.meta["height"], case.meta["width"]
     top, _, left_side, _ = model.padding.amounts(height, width)
     return full[top : top + height, left_side : left_side + width]

@@ -1,4 +1,4 @@
-"""Superpixel weights of CoEx and the IGEV family: what guides the upsampling from 1/4 to the full size."""
+"""Superpixels of CoEx and the IGEV family: what guides the upsampling from 1/4 to the full size."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from stereopsis.layers.convolution import ConvNorm, Norm, UpAndMerge
 from stereopsis.layers.mobilenet import Rules
+from stereopsis.layers.upsampling import superpixel_upsample
 
 
 class SuperpixelWeights(nn.Module):
@@ -40,6 +41,41 @@ class ImageSuperpixels(nn.Module):
         return self.weights(self.smooth(features), stem2)
 
 
+class SuperpixelUpsampling(nn.Module):
+    """Fields at 1/4 to disparities of the image, as the IGEV family does it.
+
+    A field of the iterations goes by its hidden state and the image's stem, what was regressed before
+    them by the image's features alone. share: of the hidden state's features that the weights see.
+    """
+
+    def __init__(
+        self, hidden: int, *, features: int = 32, norm: Norm = "batch", width: int = 24, share: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.share = share
+        self.mask_features = nn.Sequential(nn.Conv2d(hidden, features, 3, padding=1), nn.ReLU())
+        self.superpixels = SuperpixelWeights(features, norm=norm)
+        self.initial_superpixels = ImageSuperpixels(width, norm="instance")
+
+    def forward(
+        self,
+        field: Float[Tensor, "b h4 w4"],
+        hidden: Float[Tensor, "b c h4 w4"],
+        stem2: Float[Tensor, "b 32 h2 w2"],
+    ) -> Float[Tensor, "b h w"]:
+        features = self.mask_features(hidden)
+        weights = self.superpixels(features if self.share == 1 else self.share * features, stem2)
+        return superpixel_upsample(4 * field[:, None], weights)[:, 0]
+
+    def initial(
+        self,
+        fields: Float[Tensor, "b k h4 w4"],
+        features: Float[Tensor, "b 96 h4 w4"],
+        stem2: Float[Tensor, "b 32 h2 w2"],
+    ) -> Float[Tensor, "b k h w"]:
+        return superpixel_upsample(4 * fields, self.initial_superpixels(features, stem2))
+
+
 def superpixel_rules(published: str, ours: str) -> Rules:
     """Renaming rules of SuperpixelWeights; published: the suffix of `spx` (`""`, `"_gru"`)."""
     return [
@@ -56,4 +92,13 @@ def image_superpixel_rules(ours: str) -> Rules:
         (r"^spx_4\.1\.", f"{ours}.smooth.1.conv."),
         (r"^spx_4\.2\.", f"{ours}.smooth.1.norm."),
         *superpixel_rules("", f"{ours}.weights"),
+    ]
+
+
+def superpixel_upsampling_rules(ours: str) -> Rules:
+    """Renaming rules of SuperpixelUpsampling from the names of IGEV-Stereo's release."""
+    return [
+        (r"^update_block\.mask_feat_4\.", f"{ours}.mask_features."),
+        *superpixel_rules("_gru", f"{ours}.superpixels"),
+        *image_superpixel_rules(f"{ours}.initial_superpixels"),
     ]

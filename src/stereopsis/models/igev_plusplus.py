@@ -47,13 +47,7 @@ from stereopsis.layers.iteration import States, as_map, normalised, refine, star
 from stereopsis.layers.mobilenet import Rules
 from stereopsis.layers.recurrent import ConvGRU, DeltaHead, MotionEncoder, MultilevelGRU, join_gates
 from stereopsis.layers.stemmed_features import StemmedFeatures, StemmedMaps, stemmed_rules
-from stereopsis.layers.superpixels import (
-    ImageSuperpixels,
-    SuperpixelWeights,
-    image_superpixel_rules,
-    superpixel_rules,
-)
-from stereopsis.layers.upsampling import superpixel_upsample
+from stereopsis.layers.superpixels import SuperpixelUpsampling, superpixel_upsampling_rules
 from stereopsis.models.base import StartableModel, StateDict, rename
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import IterativeOutput
@@ -140,9 +134,7 @@ class RtIgevPlusPlus(StartableModel[RtIgevPlusPlusConfig, IterativeOutput]):
         self.motion = MotionEncoder(config.lookup_levels * 8 * window, outputs=96)
         self.update = ConvGRU(96, 96)
         self.delta_head = DeltaHead(96, 128)
-        self.mask_features = nn.Sequential(nn.Conv2d(96, 32, 3, padding=1), nn.ReLU())
-        self.superpixels = SuperpixelWeights(32, norm="batch")
-        self.initial_superpixels = ImageSuperpixels(24, norm="instance")
+        self.upsampling = SuperpixelUpsampling(96)
 
     def forward(
         self,
@@ -169,7 +161,7 @@ class RtIgevPlusPlus(StartableModel[RtIgevPlusPlusConfig, IterativeOutput]):
             starting_field(initial, first),
             [hidden],
             step,
-            lambda field, state: self.upsample(field, state, maps.stem2),
+            lambda field, state: self.upsampling(field, state, maps.stem2),
             factor=4,
             iterations=c.iterations,
             stop_below=c.stop_below,
@@ -177,19 +169,8 @@ class RtIgevPlusPlus(StartableModel[RtIgevPlusPlusConfig, IterativeOutput]):
         )
         if not self.training:
             return output
-        weights = self.initial_superpixels(maps.scale4, maps.stem2)
-        full = superpixel_upsample(4 * first[:, None], weights)[:, 0]
-        return dataclasses.replace(output, initial=full)
-
-    def upsample(
-        self,
-        field: Float[Tensor, "b h4 w4"],
-        hidden: Float[Tensor, "b c h4 w4"],
-        stem2: Float[Tensor, "b 32 h2 w2"],
-    ) -> Float[Tensor, "b h w"]:
-        """The full-resolution disparity."""
-        weights = self.superpixels(self.mask_features(hidden), stem2)
-        return superpixel_upsample(4 * field[:, None], weights)[:, 0]
+        full = self.upsampling.initial(first[:, None], maps.scale4, maps.stem2)
+        return dataclasses.replace(output, initial=full[:, 0])
 
     @classmethod
     def recognise(cls, state: Mapping[str, Tensor]) -> RtIgevPlusPlusConfig | None:
@@ -297,9 +278,7 @@ class IgevPlusPlus(StartableModel[IgevPlusPlusConfig, IterativeOutput]):
         )
         self.update = MultilevelGRU[Tensor](3, ConvGRU)
         self.delta_head = DeltaHead()
-        self.mask_features = nn.Sequential(nn.Conv2d(128, 64, 3, padding=1), nn.ReLU())
-        self.superpixels = SuperpixelWeights(64, norm="instance")
-        self.initial_superpixels = ImageSuperpixels(64, norm="instance")
+        self.upsampling = SuperpixelUpsampling(128, features=64, norm="instance", width=64)
 
     def forward(
         self,
@@ -332,7 +311,7 @@ class IgevPlusPlus(StartableModel[IgevPlusPlusConfig, IterativeOutput]):
             starting_field(initial, disparities[0]),
             hidden,
             step,
-            lambda field, state: self.upsample(field, state, maps.stem2),
+            lambda field, state: self.upsampling(field, state, maps.stem2),
             factor=4,
             iterations=c.iterations,
             stop_below=c.stop_below,
@@ -340,8 +319,7 @@ class IgevPlusPlus(StartableModel[IgevPlusPlusConfig, IterativeOutput]):
         )
         if not self.training:
             return output
-        superpixels = self.initial_superpixels(maps.scale4, maps.stem2)
-        first = superpixel_upsample(4 * torch.stack(disparities, 1), superpixels).unbind(1)
+        first = self.upsampling.initial(torch.stack(disparities, 1), maps.scale4, maps.stem2).unbind(1)
         return dataclasses.replace(output, initial=first[0], wider=tuple(first[1:]))
 
     def weigh_ranges(
@@ -350,16 +328,6 @@ class IgevPlusPlus(StartableModel[IgevPlusPlusConfig, IterativeOutput]):
         """How far each range is trusted at each pixel, 0 to 1; they do not sum to one."""
         seen = self.disparity_features(torch.stack(disparities, 1))
         return torch.sigmoid(self.select(torch.cat([features, seen], 1)))
-
-    def upsample(
-        self,
-        field: Float[Tensor, "b h4 w4"],
-        hidden: Float[Tensor, "b c h4 w4"],
-        stem2: Float[Tensor, "b 32 h2 w2"],
-    ) -> Float[Tensor, "b h w"]:
-        """The full-resolution disparity."""
-        weights = self.superpixels(self.mask_features(hidden), stem2)
-        return superpixel_upsample(4 * field[:, None], weights)[:, 0]
 
     @classmethod
     def recognise(cls, state: Mapping[str, Tensor]) -> IgevPlusPlusConfig | None:
@@ -423,8 +391,6 @@ def _update_rules() -> Rules:
         (r"^update_block\.encoder\.convd", "motion.field"),
         (r"^update_block\.encoder\.conv\.", "motion.merge."),
         (r"^update_block\.disp_head\.", "delta_head."),
-        (r"^update_block\.mask_feat_4\.", "mask_features."),
-        *superpixel_rules("_gru", "superpixels"),
-        *image_superpixel_rules("initial_superpixels"),
+        *superpixel_upsampling_rules("upsampling"),
         (r"\.bn\.", ".norm."),
     ]

@@ -30,13 +30,7 @@ from stereopsis.layers.geometry_encoder import GeometryEncoder, geometry_encoder
 from stereopsis.layers.geometry_volume import CombinedGeometry
 from stereopsis.layers.iteration import States, as_map, normalised, refine, starting_field
 from stereopsis.layers.recurrent import ConvGRU, DeltaHead, MotionEncoder, MultilevelGRU, join_gates
-from stereopsis.layers.superpixels import (
-    ImageSuperpixels,
-    SuperpixelWeights,
-    image_superpixel_rules,
-    superpixel_rules,
-)
-from stereopsis.layers.upsampling import superpixel_upsample
+from stereopsis.layers.superpixels import SuperpixelUpsampling, superpixel_upsampling_rules
 from stereopsis.models.base import StartableModel, StateDict, rename
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import IterativeOutput
@@ -92,9 +86,7 @@ class IgevStereo(StartableModel[IgevStereoConfig, IterativeOutput]):
         self.motion = MotionEncoder(config.lookup_levels * (8 + 1) * window)
         self.update = MultilevelGRU[Tensor](3, ConvGRU)
         self.delta_head = DeltaHead()
-        self.mask_features = nn.Sequential(nn.Conv2d(128, 32, 3, padding=1), nn.ReLU())
-        self.superpixels = SuperpixelWeights(32, norm="batch")
-        self.initial_superpixels = ImageSuperpixels(24, norm="instance")
+        self.upsampling = SuperpixelUpsampling(128)
 
     def forward(
         self,
@@ -130,7 +122,7 @@ class IgevStereo(StartableModel[IgevStereoConfig, IterativeOutput]):
             starting_field(initial, first),
             hidden,
             step,
-            lambda field, state: self.upsample(field, state, maps.stem2),
+            lambda field, state: self.upsampling(field, state, maps.stem2),
             factor=4,
             iterations=c.iterations,
             stop_below=c.stop_below,
@@ -138,19 +130,8 @@ class IgevStereo(StartableModel[IgevStereoConfig, IterativeOutput]):
         )
         if not self.training:
             return output
-        weights = self.initial_superpixels(maps.scale4, maps.stem2)
-        full = superpixel_upsample(4 * first[:, None], weights)[:, 0]
-        return dataclasses.replace(output, initial=full)
-
-    def upsample(
-        self,
-        field: Float[Tensor, "b h4 w4"],
-        hidden: Float[Tensor, "b c h4 w4"],
-        stem2: Float[Tensor, "b 32 h2 w2"],
-    ) -> Float[Tensor, "b h w"]:
-        """The full-resolution disparity."""
-        weights = self.superpixels(self.mask_features(hidden), stem2)
-        return superpixel_upsample(4 * field[:, None], weights)[:, 0]
+        full = self.upsampling.initial(first[:, None], maps.scale4, maps.stem2)
+        return dataclasses.replace(output, initial=full[:, 0])
 
     @classmethod
     def recognise(cls, state: Mapping[str, Tensor]) -> IgevStereoConfig | None:
@@ -170,9 +151,7 @@ class IgevStereo(StartableModel[IgevStereoConfig, IterativeOutput]):
             (r"^update_block\.encoder\.convd", "motion.field"),
             (r"^update_block\.encoder\.conv\.", "motion.merge."),
             (r"^update_block\.disp_head\.", "delta_head."),
-            (r"^update_block\.mask_feat_4\.", "mask_features."),
-            *superpixel_rules("_gru", "superpixels"),
-            *image_superpixel_rules("initial_superpixels"),
+            *superpixel_upsampling_rules("upsampling"),
             (r"\.bn\.", ".norm."),
         ]
         state = join_gates(without_shortcut_aliases(state))

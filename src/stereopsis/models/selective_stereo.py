@@ -46,13 +46,8 @@ from stereopsis.layers.recurrent import (
     join_gates,
     split_contexts,
 )
-from stereopsis.layers.superpixels import (
-    ImageSuperpixels,
-    SuperpixelWeights,
-    image_superpixel_rules,
-    superpixel_rules,
-)
-from stereopsis.layers.upsampling import convex_upsample, superpixel_upsample
+from stereopsis.layers.superpixels import SuperpixelUpsampling, superpixel_upsampling_rules
+from stereopsis.layers.upsampling import convex_upsample
 from stereopsis.models.base import StartableModel, StateDict, rename
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import IterativeOutput
@@ -244,9 +239,7 @@ class SelectiveIgev(StartableModel[SelectiveIgevConfig, IterativeOutput]):
         self.motion = MotionEncoder(config.lookup_levels * (8 + 1) * window)
         self.update = SelectiveUpdate()
         self.delta_head = DeltaHead()
-        self.mask_features = nn.Sequential(nn.Conv2d(128, 32, 3, padding=1), nn.ReLU())
-        self.superpixels = SuperpixelWeights(32, norm="batch")
-        self.initial_superpixels = ImageSuperpixels(24, norm="instance")
+        self.upsampling = SuperpixelUpsampling(128, share=0.25)
 
     def forward(
         self,
@@ -282,7 +275,7 @@ class SelectiveIgev(StartableModel[SelectiveIgevConfig, IterativeOutput]):
             starting_field(initial, first),
             hidden,
             step,
-            lambda field, state: self.upsample(field, state, maps.stem2),
+            lambda field, state: self.upsampling(field, state, maps.stem2),
             factor=4,
             iterations=c.iterations,
             stop_below=c.stop_below,
@@ -290,19 +283,8 @@ class SelectiveIgev(StartableModel[SelectiveIgevConfig, IterativeOutput]):
         )
         if not self.training:
             return output
-        weights = self.initial_superpixels(maps.scale4, maps.stem2)
-        full = superpixel_upsample(4 * first[:, None], weights)[:, 0]
-        return dataclasses.replace(output, initial=full)
-
-    def upsample(
-        self,
-        field: Float[Tensor, "b h4 w4"],
-        hidden: Float[Tensor, "b c h4 w4"],
-        stem2: Float[Tensor, "b 32 h2 w2"],
-    ) -> Float[Tensor, "b h w"]:
-        """The full-resolution disparity."""
-        weights = self.superpixels(0.25 * self.mask_features(hidden), stem2)
-        return superpixel_upsample(4 * field[:, None], weights)[:, 0]
+        full = self.upsampling.initial(first[:, None], maps.scale4, maps.stem2)
+        return dataclasses.replace(output, initial=full[:, 0])
 
     @classmethod
     def recognise(cls, state: Mapping[str, Tensor]) -> SelectiveIgevConfig | None:
@@ -316,9 +298,7 @@ class SelectiveIgev(StartableModel[SelectiveIgevConfig, IterativeOutput]):
             *encoder_rules("cnet", "context", heads=("outputs04", "outputs08", "outputs16")),
             *_update_rules(),
             (r"^update_block\.encoder\.convd", "motion.field"),
-            (r"^update_block\.mask_feat_4\.", "mask_features."),
-            *superpixel_rules("_gru", "superpixels"),
-            *image_superpixel_rules("initial_superpixels"),
+            *superpixel_upsampling_rules("upsampling"),
             (r"\.bn\.", ".norm."),
         ]
         state = split_contexts(join_gates(without_shortcut_aliases(state)))
