@@ -1,6 +1,7 @@
 """Pictures for `mixture_edges.py`: an edge, a row of disparities across it, and the row's points from above.
 
-python benchmarks/mixture_edges_pictures.py --weights weights/ --scene 0 --output edges.png
+python benchmarks/mixture_edges.py fitted --seeds 0 --weights weights/ --output edges.json
+python benchmarks/mixture_edges_pictures.py fitted --weights weights/ --scene 1 --output edges.jpg
 """
 
 from __future__ import annotations
@@ -13,25 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixture_edges import FINER, HEADS, MAX_DISPARITY, SIZE
+from mixture_edges import FINER, HEADS, SETTINGS, Setting, network, scenes
 from stereopsis.io.images import write_image
 from stereopsis.layers.sampling import boundaries
-from stereopsis.models.registry import create
-from stereopsis.models.smd import SMDNet
 from stereopsis.prediction.network import NetworkPredictor
 from stereopsis.prediction.superresolution import superresolved
-from stereopsis.synthesis import SyntheticStream
 from stereopsis.visual import disparity_picture, image_picture, panel, titled
 
 CROP = 128
 COLOURS = {"truth": (0, 0, 0), "standard": (220, 60, 40), "bimodal": (30, 90, 220)}
 
 
-def predictor(head: str, weights: Path) -> NetworkPredictor:
-    model = create(
-        "smd-hsmnet", representation=head, max_disparity=MAX_DISPARITY, width=8, head=(128, 64, 32)
-    )
-    assert isinstance(model, SMDNet)
+def predictor(setting: Setting, head: str, weights: Path) -> NetworkPredictor:
+    model = network(setting, head)
     model.load_state_dict(torch.load(weights / f"{head}.pth"))
     return NetworkPredictor(model)
 
@@ -61,21 +56,20 @@ def curves(rows: dict[str, np.ndarray], *, above: bool) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("setting", choices=list(SETTINGS))
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--scene", type=int, default=0)
-    parser.add_argument("--distribution", default="general")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
-    fine = (SIZE[0] * FINER, SIZE[1] * FINER)
-    stream = SyntheticStream(2, arguments.distribution, size=SIZE, truth_size=fine)
-    rendering = stream.rendering(arguments.scene)
-    truth, pair = rendering.left.disparity, rendering.sample.pair
+    setting = SETTINGS[arguments.setting]
+    shown = scenes(setting, setting.held_out, arguments.scene + 1)[-1]
+    truth, pair = shown.truth, shown.pair
     maps = {"truth": truth}
     for head in HEADS:
-        maps[head] = superresolved(predictor(head, arguments.weights)(pair), FINER).disparity
+        maps[head] = superresolved(predictor(setting, head, arguments.weights)(pair), FINER).disparity
     top, left = busiest(truth)
     row = top + CROP // 2
-    image = torch.nn.functional.interpolate(pair.left[None], fine, mode="nearest")[0]
+    image = torch.nn.functional.interpolate(pair.left[None], setting.fine, mode="nearest")[0]
 
     def window(values: Tensor) -> Tensor:
         return values[..., top : top + CROP, left : left + CROP]

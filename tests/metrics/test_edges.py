@@ -95,6 +95,15 @@ def test_see_equals_a_loop_over_pixels() -> None:
         assert see(disparity, truth, mask).item() == pytest.approx(sum(finite) / len(finite), rel=1e-6)
 
 
+def test_see_forgives_an_edge_one_pixel_off_and_not_a_value_in_between() -> None:
+    truth = torch.tensor([10.0, 10.0, 20.0, 20.0]).expand(3, 4)
+    disparity = torch.tensor([13.0, 20.0, 15.0, 13.0]).expand(3, 4)
+    everywhere = torch.ones(3, 4, dtype=torch.bool)
+    # The edge is columns 1 and 2: 20 is the neighbour's truth, 15 is 5 from either side's.
+    assert see(disparity, truth, everywhere).item() == 2.5
+    assert edge_epe(disparity, truth, everywhere, dilation=1).item() == 7.5
+
+
 def test_edge_epe_equals_a_loop_over_pixels() -> None:
     for seed in range(5):
         disparity, truth, mask = _maps(seed)
