@@ -1,11 +1,12 @@
 """What training is held to beside its tests; each part writes its own key of results/training.json.
 
-python benchmarks/training.py learn --scenes synthetic/general --output runs/learn
+python benchmarks/training.py learn --output runs/learn
 python benchmarks/training.py batch-norm --scenes synthetic/general
 python benchmarks/training.py throughput --scenes synthetic/general --workers 1
 
 `--scenes` is a folder that `stereopsis render --distribution general --size 512x384 --seed 101` wrote.
-learn: 500 steps of a small network; its last 50 pairs are held back; curves go to docs/training.png.
+learn: 500 steps of a small network on the synthetic stream, of which 50 pairs are held back; curves go to
+docs/training.png.
 judge: the same figures of any run (--output) and its weights, on the last 50 scenes of a folder.
 batch-norm: one process with the doubled batch against two gloo processes, where norms learn (where they are
 frozen, tests/training/test_processes.py holds them equal to 1e-5).
@@ -28,7 +29,6 @@ import cv2
 import numpy as np
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.utils.data import Dataset
 
 from stereopsis.data.augment import zoom
 from stereopsis.data.dataset import StereoDataset
@@ -37,8 +37,8 @@ from stereopsis.io.images import write_image
 from stereopsis.io.weights import read_weights
 from stereopsis.prediction.loading import load
 from stereopsis.structures import Predictor, StereoSample
-from stereopsis.training.config import DataSettings, TrainSettings, read_settings
-from stereopsis.training.datamodule import Data, Preparation
+from stereopsis.training.config import TrainSettings, read_settings
+from stereopsis.training.datamodule import Data, Preparation, open_source
 from stereopsis.training.main import build_task
 from stereopsis.training.task import padded_forward
 
@@ -46,6 +46,7 @@ ROOT = Path(__file__).resolve().parent
 HELD_BACK = 50
 SMALLER = "data.augment.scale=[-1.5,-1.5]"  # 512x384 rendered pixels to 181x136
 LEARN = (
+    "data.sources=[{name: synthetic, distribution: general, size: [136, 184], seed: 5}]",
     "model.name=stereonet",
     "model.options.downsamplings=2",
     "model.options.refinements=1",
@@ -54,9 +55,12 @@ LEARN = (
     "data.batch_size=2",
     "data.workers=0",
     "data.crop=[64,128]",
-    SMALLER,
+    "data.augment.scale=[0,0]",
+    "data.augment.flip=0",
     "data.max_disparity=64",
     "loss.options.weights=[0.6,1.0]",
+    "optimizer.name=muon",
+    "optimizer.momentum=0.95",
     "optimizer.lr=2e-3",
     "optimizer.schedule=warmup-cosine",
     "optimizer.warmup=0.05",
@@ -90,24 +94,13 @@ def train(*settings: str) -> None:
     subprocess.run(command, check=True, env=ENVIRONMENT)
 
 
-def learn(scenes: Path, output: Path) -> dict[str, object]:
-    """500 steps on all but the last pairs, then those, then an open scene."""
-    folders = sorted(path.parent.resolve() for path in scenes.glob("*/scene.json"))
-    for part, chosen in (("train", folders[:-HELD_BACK]), ("held-back", folders[-HELD_BACK:])):
-        (output / part).mkdir(parents=True, exist_ok=True)
-        for folder in chosen:
-            link = output / part / folder.name
-            if not link.exists():
-                link.symlink_to(folder)
-    train(source(output / "train"), *LEARN, f"output={output / 'run'}")
-    return learnt(output)
-
-
-def learnt(output: Path) -> dict[str, object]:
-    """The figures and the picture of such a run that is there, at the size of its training."""
-    settings = read_settings([source(output / "held-back"), *LEARN])
-    dataset = StereoDataset(list_pairs("scenes", "truth", root=output / "held-back"))
-    pairs = [prepared(settings.data, dataset, k) for k in range(HELD_BACK)]
+def learn(output: Path) -> dict[str, object]:
+    """500 steps on rendered pairs that no step sees twice, then 50 that none saw, then an open scene."""
+    train(*LEARN, f"output={output / 'run'}")
+    settings = read_settings(LEARN)
+    held_back = open_source(settings.data.sources[0], held_back=True)
+    prepare = Preparation(settings.data)
+    pairs = [prepare(held_back[k], np.random.default_rng(k)) for k in range(HELD_BACK)]
     return judged(output / "run", output / "run/weights.safetensors", pairs, smaller=0.4)
 
 
@@ -133,11 +126,6 @@ def judged(run: Path, weights: Path, pairs: list[StereoSample], *, smaller: floa
         "epe of the mean disparity": round(fmean(constants), 3),
         "open scene": open_scene(predictor, smaller),
     }
-
-
-def prepared(data: DataSettings, dataset: Dataset[StereoSample], index: int) -> StereoSample:
-    """A pair in the size of training, with its own fixed draw."""
-    return Preparation(data)(dataset[index], np.random.default_rng(index))
 
 
 def masked_error(disparity: torch.Tensor, sample: StereoSample) -> float:
@@ -299,7 +287,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     parts = {
-        "learn": lambda: learn(given.scenes, given.output),
+        "learn": lambda: learn(given.output),
         "judge": lambda: judge(given.output, given.weights, given.scenes),
         "batch-norm": lambda: batch_norm(given.scenes),
         "throughput": lambda: throughput(given.scenes, given.workers, given.steps),
