@@ -18,6 +18,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -153,7 +154,7 @@ def main() -> None:
                 "seed": seed,
                 "cpu_seconds": round(time.process_time() - start, 1),
                 **{name: round(value, 4) for name, value in measure(model, held_out).items()},
-                "loss": [round(sum(curve[i : i + 20]) / 20, 4) for i in range(0, len(curve), 20)],
+                "loss": [round(fmean(curve[i : i + 20]), 4) for i in range(0, len(curve), 20)],
             }
             runs.append(run)
             print({name: value for name, value in run.items() if name != "loss"}, flush=True)
