@@ -97,12 +97,8 @@ def write_outputs(
         files.append("occluded.png")
     if calibration is None:
         return tuple(files), None
-    files.append("depth.npy")
-    if output.confidence is not None:
-        _write_deviation(folder / "depth_deviation.npy", output.disparity, output.confidence, calibration)
-        files.append("depth_deviation.npy")
-    count = _write_metric(folder, pair, output, calibration, cloud or Cloud())
-    return (*files, "depth.png", "cloud.ply"), count
+    metric, count = _write_metric(folder, pair, output, calibration, cloud or Cloud())
+    return (*files, *metric), count
 
 
 def _write_view(
@@ -122,9 +118,13 @@ def _write_deviation(
 
 def _write_metric(
     folder: Path, pair: StereoPair, output: StereoOutput, calibration: Calibration, cloud: Cloud
-) -> int:
+) -> tuple[tuple[str, ...], int]:
     depth = calibration.depth(output.disparity)
+    files = ["depth.npy"]
     write_npy(folder / "depth.npy", depth.numpy())
+    if output.confidence is not None:
+        _write_deviation(folder / "depth_deviation.npy", output.disparity, output.confidence, calibration)
+        files.append("depth_deviation.npy")
     write_image(folder / "depth.png", millimetres(depth))
     kept = cloud.keeps(output, depth)
     if not bool(kept.any()):
@@ -136,7 +136,7 @@ def _write_metric(
     colours = image_picture(pair.left)[kept.numpy()]
     trusted = None if output.confidence is None else {"confidence": output.confidence[kept].numpy()}
     write_ply(folder / "cloud.ply", places, colours=colours, scalars=trusted)
-    return len(places)
+    return (*files, "depth.png", "cloud.ply"), len(places)
 
 
 def millimetres(depth: Float[Tensor, "h w"]) -> np.ndarray:
