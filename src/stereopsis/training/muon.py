@@ -44,7 +44,8 @@ class Muon(Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; a closure gives the loss, as Lightning's does, and it is returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
