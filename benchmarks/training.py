@@ -39,8 +39,8 @@ from stereopsis.prediction.loading import load
 from stereopsis.structures import Predictor, StereoSample
 from stereopsis.training.config import TrainSettings, read_settings
 from stereopsis.training.datamodule import Data, Preparation, open_source
+from stereopsis.training.forward import padded_forward
 from stereopsis.training.main import build_task
-from stereopsis.training.task import padded_forward
 
 ROOT = Path(__file__).resolve().parent
 HELD_BACK = 50

@@ -14,9 +14,9 @@ from torch import Tensor
 from stereopsis.io.weights import WeightsHeader, read_weights, write_weights
 from stereopsis.models.registry import create
 from stereopsis.structures import StereoOutput, VolumeOutput
-from stereopsis.training.config import TrainSettings
+from stereopsis.training.config import TeacherSettings, TrainSettings
 from stereopsis.training.main import train
-from stereopsis.training.teacher import attention_distance, volume_divergence
+from stereopsis.training.teacher import Teacher, attention_distance, volume_divergence
 
 Tiny = Callable[..., TrainSettings]
 
@@ -126,6 +126,14 @@ def test_what_cannot_teach_is_refused_before_the_first_step(
 ) -> None:
     with pytest.raises(ValueError, match=said):
         train(tiny(f"teacher.weights={teacher}", *overrides))
+
+
+def test_layers_that_nothing_compares_are_not_kept() -> None:
+    student, guide = (create("stereonet", downsamplings=2, refinements=1, max_disparity=32) for _ in range(2))
+    layers = [["feature_extractor", "feature_extractor"]]
+    Teacher(guide, student, TeacherSettings(volume=1.0, layers=layers))
+    for network in (student, guide):
+        assert not network.get_submodule("feature_extractor")._forward_hooks
 
 
 def test_a_teacher_without_a_volume_is_refused() -> None:

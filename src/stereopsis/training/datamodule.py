@@ -44,6 +44,7 @@ class Data(LightningDataModule):
     def train_dataloader(self) -> DataLoader[StereoSample]:
         data, trainer = self.settings.data, self.settings.trainer
         sources, told = self._sources()
+        weighted = any(is_weighted(source) for source in sources)
         mixture = Mixture(
             sources,
             [source.weight for source in data.sources],
@@ -51,7 +52,7 @@ class Data(LightningDataModule):
             transforms=[
                 Preparation(
                     dataclasses.replace(data, augment=augmentation(data, source)),
-                    weighted=any(is_weighted(source) for source in sources),
+                    weighted=weighted,
                     occlusion=told and self.settings.loss.name in OCCLUSION_LOSSES,
                 )
                 for source in data.sources

@@ -14,8 +14,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from stereopsis.io.atomic import writing
 from stereopsis.layers.convolution import freeze_batch_norm_2d
 from stereopsis.models.base import StereoModel
-from stereopsis.structures import StereoOutput, StereoPair, StereoSample
+from stereopsis.structures import StereoOutput, StereoSample
 from stereopsis.training.config import OptimizerSettings, TrainerSettings
+from stereopsis.training.forward import padded_forward
 from stereopsis.training.schedule import build_optimizer, build_schedule
 from stereopsis.training.teacher import Teacher
 
@@ -136,15 +137,6 @@ class SupervisedTask(LightningModule):
             f"the loss is {float(loss.detach())} at step {self.global_step}: its batch ({names}) is saved in "
             f"{path}; lower optimizer.lr, set trainer.gradient_clip, or start again from the last checkpoint"
         )
-
-
-def padded_forward(model: StereoModel[Any, Any], pair: StereoPair) -> StereoOutput:
-    """The network's output at the size of the pair, whatever sizes the network takes."""
-    height, width = pair.size
-    top, _, left, _ = model.padding.amounts(height, width)
-    padded = pair.map(model.padding.pad)
-    output: StereoOutput = model(padded.left, padded.right)
-    return output if padded.size == pair.size else output.cropped(top, left, height, width)
 
 
 def end_point_error(disparity: Tensor, sample: StereoSample) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from stereopsis.models.base import StereoModel
 from stereopsis.structures import StereoOutput, StereoPair, VolumeOutput
 from stereopsis.training.config import TeacherSettings
+from stereopsis.training.forward import padded_forward
 
 
 class Teacher:
@@ -36,7 +37,8 @@ class Teacher:
         for names in settings.layers:
             if len(names) != 2:
                 raise ValueError(f"teacher.layers is of pairs, student's layer and teacher's, not {names}")
-        mine, its = [names[0] for names in settings.layers], [names[1] for names in settings.layers]
+        compared = settings.layers if settings.features > 0 else []
+        mine, its = [names[0] for names in compared], [names[1] for names in compared]
         self._seen = Recorded(student, mine, learning=True)
         self._taught = Recorded(self.model, its, learning=False)
 
@@ -56,15 +58,20 @@ class Teacher:
         return total
 
     def _watch(self, pair: StereoPair) -> StereoOutput:
-        sizes = [tuple(pair.map(model.padding.pad).size) for model in (self.student, self.model)]
+        sizes = [_padded_size(model, pair) for model in (self.student, self.model)]
         if sizes[0] != sizes[1]:
             (rows, columns), (other_rows, other_columns) = sizes
             raise ValueError(
                 f"the student pads to {columns}x{rows}, its teacher to {other_columns}x{other_rows}: choose "
                 f"a data.crop that neither has to pad"
             )
-        padded = pair.map(self.model.padding.pad)
-        return self.model.to(pair.left.device)(padded.left, padded.right)
+        return padded_forward(self.model.to(pair.left.device), pair)
+
+
+def _padded_size(model: StereoModel[Any, Any], pair: StereoPair) -> tuple[int, int]:
+    height, width = pair.size
+    top, bottom, left, right = model.padding.amounts(height, width)
+    return top + height + bottom, left + width + right
 
 
 class Recorded:
