@@ -297,3 +297,10 @@ def test_a_pixel_is_an_image(tmp_path: Path) -> None:
     write_image(tmp_path / "left.png", np.zeros((1, 1), np.uint8))
     write_image(tmp_path / "right.png", np.zeros((1, 1, 4), np.uint16))
     assert StereoPair.open(tmp_path / "left.png", tmp_path / "right.png").size == (1, 1)
+
+
+def test_an_array_that_python_2_wrote_is_read_without_a_word(tmp_path: Path) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (3L,), }".ljust(117) + b"\n"
+    path = tmp_path / "old.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(12))
+    assert read_npy(path).tolist() == [0.0, 0.0, 0.0]

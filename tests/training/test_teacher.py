@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stereopsis.io.weights import WeightsHeader, read_weights, write_weights
+from stereopsis.models.base import StereoModel
 from stereopsis.models.registry import create
 from stereopsis.structures import StereoOutput, VolumeOutput
 from stereopsis.training.config import TeacherSettings, TrainSettings
@@ -130,6 +131,8 @@ def test_what_cannot_teach_is_refused_before_the_first_step(
 
 def test_layers_that_nothing_compares_are_not_kept() -> None:
     student, guide = (create("stereonet", downsamplings=2, refinements=1, max_disparity=32) for _ in range(2))
+    assert isinstance(student, StereoModel)
+    assert isinstance(guide, StereoModel)
     layers = [["feature_extractor", "feature_extractor"]]
     Teacher(guide, student, TeacherSettings(volume=1.0, layers=layers))
     for network in (student, guide):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -53,6 +54,13 @@ def write_npz(path: str | Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _parse(data: bytes, name: str) -> np.ndarray:
+    with warnings.catch_warnings():
+        # What Python 2 wrote is read like any other file: nobody need be told that it took longer.
+        warnings.filterwarnings("ignore", message="Reading `.npy` or `.npz` file required additional header")
+        return _parsed(data, name)
+
+
+def _parsed(data: bytes, name: str) -> np.ndarray:
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
