@@ -31,7 +31,7 @@ clean:
 # Naming torch's range first lets pip settle on one build before it meets the rest.
 .venv/.core: pyproject.toml | .venv/bin/python
 	$(PIP) install "torch>=2.11,<2.14"
-	$(PIP) install -e .
+	$(PIP) install -e ".[openvino]"
 	touch $@
 
 .venv/.all: pyproject.toml | .venv/bin/python

@@ -57,7 +57,7 @@ def test_a_pair_gives_every_file_and_one_line(
     said, err = capsys.readouterr()
     assert err == ""
     assert said.count("\n") == 1
-    assert "320x240 with sgbm-refined" in said
+    assert "320x240 with sgbm-refined (OpenVINO 20" in said
     names = {path.name for path in out.iterdir()}
     plain = {"disparity.pfm", "disparity.png", "confidence.png"}
     metric = {"depth.npy", "depth_deviation.npy", "depth.png", "cloud.ply"}

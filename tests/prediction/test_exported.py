@@ -230,7 +230,7 @@ def test_a_shipped_export_that_was_found_equal_is_taken(
         load("fast", max_disparity=256)
     monkeypatch.setattr(loading, "installed", lambda suffix: suffix == ".onnx")
     assert getattr(load("fast"), "path", Path()).suffix == ".onnx"
-    assert "fast runs quicker by openvino: pip install 'stereopsis[export]'" in caplog.text
+    assert "fast runs quicker by openvino: pip install 'stereopsis[openvino]'" in caplog.text
 
 
 @pytest.mark.parametrize(("able", "proven"), [(True, True), (True, False), (False, True)])

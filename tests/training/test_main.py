@@ -206,6 +206,20 @@ def test_training_begins_from_weights_of_the_same_network_only(tiny: Tiny) -> No
         train(other)
 
 
+def test_channels_last_is_another_layout_and_the_same_training(tiny: Tiny) -> None:
+    plain = _weights(train(tiny("trainer.max_steps=3", "optimizer.name=sgd", output="plain")))
+    settings = tiny(
+        "trainer.max_steps=3", "optimizer.name=sgd", "trainer.channels_last=true", output="innermost"
+    )
+    task = main.build_task(settings)
+    convolutions = [module for module in task.model.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert convolutions
+    assert all(c.weight.is_contiguous(memory_format=torch.channels_last) for c in convolutions)
+    innermost = _weights(train(settings))
+    for name, tensor in plain.items():
+        torch.testing.assert_close(innermost[name], tensor, rtol=1e-4, atol=1e-5)
+
+
 def test_validation_measures_held_back_pairs_and_accumulation_counts_optimiser_steps(
     tiny: Tiny, planes: Path
 ) -> None:

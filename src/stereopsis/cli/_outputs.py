@@ -51,6 +51,11 @@ class Cloud:
         return kept if output.confidence is None else kept & (output.confidence >= self.min_confidence)
 
 
+def named(predictor: str, runtime: str | None) -> str:
+    """A predictor as reports call it, with what runs its network."""
+    return predictor if runtime is None else f"{predictor} ({runtime})"
+
+
 def check_folder(folder: Path) -> None:
     """Fails before any work where results cannot be written there later."""
     for part in (folder, *folder.parents):

@@ -27,7 +27,7 @@ def demo(
 
     Example: stereopsis demo --output demo
     """
-    from stereopsis.cli._outputs import check_folder, make_folder, write_outputs
+    from stereopsis.cli._outputs import check_folder, make_folder, named, write_outputs
     from stereopsis.io.calibration import write_calibration
     from stereopsis.io.disparity import write_disparity
     from stereopsis.io.images import write_image
@@ -38,7 +38,8 @@ def demo(
 
     check_folder(output)
     name = model or DEFAULT
-    predictor = Mirrored(load(name))
+    loaded = load(name)
+    predictor = Mirrored(loaded)
     sample = SyntheticStream(seed, "indoor", size=(480, 640))[0]
     height, width = sample.pair.size
     calibration = sample.info[0].calibration
@@ -53,7 +54,8 @@ def demo(
     files, count = write_outputs(output, sample.pair, result, calibration=calibration, both=True)
     write_image(output / "panel.png", _panel(sample, result))
     made = ("left.png", "right.png", "truth.pfm", "calibration.json", *files, "panel.png")
-    typer.echo(f"rendered a pair of {width}x{height}, and predicted it with {name}")
+    by = named(name, getattr(loaded, "runtime", None))
+    typer.echo(f"rendered a pair of {width}x{height}, and predicted it with {by}")
     typer.echo(_measured(sample, result))
     typer.echo(f"wrote {count:,} points and {len(made)} files to {output}/: {', '.join(made)}")
 

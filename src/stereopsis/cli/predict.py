@@ -122,7 +122,7 @@ def predict(
     cloud = Cloud(min_confidence=min_confidence, near=near, far=far)
     work = _Work(predictor, wrapping, known, cloud, superresolution, mixture)
     summaries, failures = _run(jobs, work, output)
-    _say(summaries, name, output, as_json=json)
+    _say(summaries, name, getattr(predictor, "runtime", None), output, as_json=json)
     if failures:
         raise typer.Exit(2)
 
@@ -373,7 +373,8 @@ def _check_size(calibration: Calibration | None, size: tuple[int, int]) -> None:
         )
 
 
-def _say(summaries: list[Summary], model: str, output: Path, *, as_json: bool) -> None:
+def _say(summaries: list[Summary], model: str, runtime: str | None, output: Path, *, as_json: bool) -> None:
+    from stereopsis.cli._outputs import named
     from stereopsis.prediction.memory import peak_resident_bytes
 
     if as_json:
@@ -381,17 +382,24 @@ def _say(summaries: list[Summary], model: str, output: Path, *, as_json: bool) -
         import json
 
         pairs = [dataclasses.asdict(summary) for summary in summaries]
-        report = {"model": model, "peak_memory": peak_resident_bytes(), "pairs": pairs}
+        report = {
+            "model": model,
+            "runtime": runtime,
+            "peak_memory": peak_resident_bytes(),
+            "pairs": pairs,
+        }
         typer.echo(json.dumps(report, indent=1))
-    elif len(summaries) == 1:
-        typer.echo(_line(summaries[0], model))
+        return
+    by = named(model, runtime)
+    if len(summaries) == 1:
+        typer.echo(_line(summaries[0], by))
     elif summaries:
         seconds = sum(summary.seconds for summary in summaries)
-        typer.echo(f"{len(summaries)} pairs with {model} in {seconds:.1f} s -> {output}/")
+        typer.echo(f"{len(summaries)} pairs with {by} in {seconds:.1f} s -> {output}/")
 
 
-def _line(summary: Summary, model: str) -> str:
-    parts = [f"{summary.name}: {summary.size} with {model} in {summary.seconds:.2f} s"]
+def _line(summary: Summary, by: str) -> str:
+    parts = [f"{summary.name}: {summary.size} with {by} in {summary.seconds:.2f} s"]
     if summary.disparity is not None:
         parts.append("disparity {:.1f} to {:.1f} px".format(*summary.disparity))
     if summary.depth is not None:

@@ -21,7 +21,7 @@ from stereopsis.prediction.classical import SGBM
 from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.network import NetworkPredictor
 from stereopsis.prediction.refined import RefinedSGBM
-from stereopsis.prediction.runtimes import SUFFIXES, bfloat16_supported, installed
+from stereopsis.prediction.runtimes import SUFFIXES, bfloat16_supported, installation, installed
 from stereopsis.prediction.started import started
 from stereopsis.structures import Predictor, StereoOutput, StereoPair
 
@@ -165,7 +165,7 @@ def _quickest(name: str, runtime: str, options: dict[str, Any]) -> Predictor | N
         if runtime not in ("auto", known) or not plain or not path.exists():
             continue
         if not installed(suffix):
-            _log.warning("%s runs quicker by %s: pip install 'stereopsis[export]'", name, known)
+            _log.warning("%s runs quicker by %s: %s", name, known, installation(suffix))
             continue
         found = ExportedPredictor(path, **options)
         free = suffix == ".xml" and "precision" not in options

@@ -33,6 +33,11 @@ class RefinedSGBM:
     network: Predictor
     max_disparity: int | None = None
 
+    @property
+    def runtime(self) -> str | None:
+        """What runs the network."""
+        return getattr(self.network, "runtime", None)
+
     def __call__(self, pair: StereoPair) -> StereoOutput:
         found, seen = self.matcher(pair), self.network(pair)
         ours, theirs, right = found.confidence, seen.confidence, found.right_disparity

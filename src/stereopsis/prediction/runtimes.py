@@ -66,6 +66,12 @@ def installed(suffix: str) -> bool:
     return importlib.util.find_spec({".onnx": "onnxruntime", ".xml": "openvino"}[suffix]) is not None
 
 
+def installation(suffix: str) -> str:
+    """The command that installs the runtime of files that end so."""
+    extra = {".onnx": "export", ".xml": "openvino"}[suffix]
+    return f"pip install 'stereopsis[{extra}]'"
+
+
 def bfloat16_supported() -> bool:
     """Whether OpenVINO's CPU plugin computes in bfloat16 on this processor."""
     return "BF16" in _openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -87,7 +93,7 @@ def _runtime(module: str, path: Path) -> Any:
         return importlib.import_module(module)
     except ImportError:
         raise ValueError(
-            f"{path} needs {module}, which is not installed: pip install 'stereopsis[export]'"
+            f"{path} needs {module}, which is not installed: {installation(path.suffix)}"
         ) from None
 
 

@@ -143,6 +143,8 @@ class TrainerSettings:
     sync_batch_norm: bool = True
     """Several CUDA processes take the statistics of batch norm together (the CPU's backend cannot)."""
     compile: bool = False
+    channels_last: bool = False
+    """2-D convolutions hold their channels innermost, which 16-bit arithmetic likes on CPUs and on CUDA."""
     threads: int = 0
     """Threads of torch on the CPU; 0 leaves its choice."""
     fast_dev_run: bool = False

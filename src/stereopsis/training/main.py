@@ -105,6 +105,8 @@ def build_task(settings: TrainSettings) -> SupervisedTask:
     several = settings.trainer.devices * settings.trainer.nodes > 1
     if settings.trainer.sync_batch_norm and several and torch.cuda.is_available():
         synchronise_batch_norms(model, frozen=settings.model.freeze_batch_norm)
+    if settings.trainer.channels_last:
+        hold_channels_last(model)
     if settings.trainer.compile:
         model.compile(dynamic=False)
     return SupervisedTask(
@@ -134,6 +136,13 @@ def synchronise_batch_norms(model: nn.Module, *, frozen: bool) -> None:
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm2d | nn.BatchNorm3d) and child.training:
                 setattr(parent, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+
+
+def hold_channels_last(model: nn.Module) -> None:
+    """The weights of 2-D convolutions; their inputs follow. (`Module.to` would refuse 3-D ones.)"""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def build_model(settings: ModelSettings) -> StereoModel[Any, Any]:
