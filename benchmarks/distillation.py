@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from stereopsis.evaluation.results import Evaluation, read_evaluation
-from stereopsis.io.atomic import writing
+from stereopsis.io.files import write_json
 
 SEEDS = (5001, 5002)
 """Of the pairs that are labelled, and of those held back."""
@@ -92,8 +92,7 @@ def main() -> None:
         "gain": {name: spread(values) for name, values in gains.items()},
         **{name: figures(done.result()) for name, done in others.items()},
     }
-    with writing(chosen.json) as temporary:
-        temporary.write_text(json.dumps(results, indent=1) + "\n")
+    write_json(chosen.json, results)
     print(json.dumps(results, indent=1))
 
 

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from stereopsis.data.dataset import StereoDataset
 from stereopsis.data.sources.registry import list_pairs
 from stereopsis.imaging import apply_effects, quantise
-from stereopsis.io.atomic import writing
+from stereopsis.io.files import write_json
 from stereopsis.prediction.classical import SGBM
 from stereopsis.structures import StereoSample
 from stereopsis.synthesis import DISTRIBUTIONS, SyntheticStream, Truth
@@ -249,8 +249,7 @@ def _report(path: Path | None, topic: str, name: str, result: dict[str, Any]) ->
     if path:
         known = json.loads(path.read_text()) if path.exists() else {}
         known.setdefault(topic, {})[name] = result
-        with writing(path) as temporary:
-            temporary.write_text(json.dumps(known, indent=1) + "\n")
+        write_json(path, known)
 
 
 def main() -> None:

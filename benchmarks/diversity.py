@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stereopsis.io.atomic import writing
+from stereopsis.io.files import write_json
 
 KINDS = ("general", "sanity")
 SEEDS = {"general": 111, "sanity": 211}
@@ -139,8 +139,7 @@ def main() -> None:
             ours = [(run["trained on"], run["seed"]) for run in runs]
             runs = [run for run in known if (run["trained on"], run["seed"]) not in ours] + runs
         settings = {"pairs": arguments.count, "size": size, "steps": arguments.steps, "training": TRAINING}
-        with writing(arguments.json) as temporary:
-            temporary.write_text(json.dumps({"settings": settings, "runs": runs}, indent=1) + "\n")
+        write_json(arguments.json, {"settings": settings, "runs": runs})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Networks without weights of their own take random ones (fp32 is judged, nothing 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from stereopsis.export.onnx import to_onnx
 from stereopsis.export.openvino import to_openvino
 from stereopsis.export.original import Original, original, random_original
 from stereopsis.export.parity import rendered_samples
+from stereopsis.io.files import write_json
 
 SIZES = ((128, 192), (131, 213), (192, 160))
 RESULTS = Path(__file__).resolve().parent / "results" / "export"
@@ -46,8 +46,7 @@ def main() -> None:
         command += "".join(f" --options {text}" for text in given.options)
         command += f" --static {given.static}" if given.static else ""
         facts = record(source_of(name, options), given.folder, size, given.count)
-        text = json.dumps({"command": command, "network": name, **facts}, indent=1)
-        (RESULTS / f"{name}.json").write_text(text + "\n")
+        write_json(RESULTS / f"{name}.json", {"command": command, "network": name, **facts})
         print(name, "recorded", flush=True)
 
 

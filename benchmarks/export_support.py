@@ -7,7 +7,6 @@ Example: python benchmarks/export_support.py coex aanet
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from stereopsis.export.main import prove
 from stereopsis.export.onnx import to_onnx
 from stereopsis.export.original import Original, random_original
 from stereopsis.export.parity import rendered_samples
+from stereopsis.io.files import write_json
 from stereopsis.models.registry import entry
 
 RESULTS = Path(__file__).resolve().parent / "results" / "export" / "support"
@@ -30,7 +30,7 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in parser.parse_args().networks:
         facts = tried(random_original(name, **entry(name).tiny))
-        (RESULTS / f"{name}.json").write_text(json.dumps({"network": name, **facts}, indent=1) + "\n")
+        write_json(RESULTS / f"{name}.json", {"network": name, **facts})
         print(name, facts, flush=True)
 
 

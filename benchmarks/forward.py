@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from stereopsis.io.files import write_json
+
 
 def measure(name: str, threads: int) -> dict[str, object]:
     import torch
@@ -60,7 +62,7 @@ def main() -> None:
         print(rows[-1])
     if given.json:
         facts = {"size": "640x480", "threads": given.threads, "weights": "random", "rows": rows}
-        given.json.write_text(json.dumps(facts, indent=1) + "\n")
+        write_json(given.json, facts)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from stereopsis.io.atomic import writing
+from stereopsis.io.files import write_json
 from stereopsis.io.pairs import PairPaths, find_pairs
 from stereopsis.labelling.engine import SharedFolder
 from stereopsis.labelling.label import CLAIMS, Order, begin, label_pair
@@ -96,8 +96,7 @@ def main() -> None:
     for name in arguments.teachers:
         with tempfile.TemporaryDirectory(dir=arguments.json.parent) as folder:
             results[Path(name).stem] = measure(name, pairs, Path(folder) / "labels")
-    with writing(arguments.json) as temporary:
-        temporary.write_text(json.dumps(results, indent=1) + "\n")
+    write_json(arguments.json, results)
     print(json.dumps(results, indent=1))
 
 

@@ -23,7 +23,7 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from stereopsis.io.atomic import writing
+from stereopsis.io.files import write_json
 from stereopsis.losses import MixtureLoss
 from stereopsis.metrics.disparity import epe
 from stereopsis.metrics.edges import boundaries, see
@@ -188,8 +188,7 @@ def _write(arguments: argparse.Namespace, runs: list[dict]) -> None:
         "runs": runs,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(path, report)
 
 
 if __name__ == "__main__":

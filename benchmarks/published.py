@@ -10,7 +10,6 @@ the disparity's, and of the other arrays the one that comes closest to its limit
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -26,7 +25,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
 from parity.harness import Case, difference  # noqa: E402
-from stereopsis.io.atomic import writing  # noqa: E402
+from stereopsis.io.files import write_json  # noqa: E402
 from stereopsis.models.base import count_parameters  # noqa: E402
 
 REFERENCE = Path(os.environ.get("STEREOPSIS_REFERENCE", ROOT.parent / "shared" / "reference"))
@@ -85,8 +84,7 @@ def main() -> None:
             )
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        with writing(arguments.output) as temporary:
-            temporary.write_text(json.dumps(table, indent=1) + "\n")
+        write_json(arguments.output, table)
 
 
 if __name__ == "__main__":

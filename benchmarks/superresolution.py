@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from stereopsis.io.atomic import writing
+from stereopsis.io.files import write_json
 from stereopsis.models.smd import SMDConfig, SMDNet
 from stereopsis.prediction.network import NetworkPredictor
 from stereopsis.prediction.superresolution import write_superresolved
@@ -82,8 +82,7 @@ def main() -> None:
         if arguments.output:
             report = {"image": [HEIGHT, WIDTH], "torch": torch.__version__, "threads": 1, "rows": rows}
             arguments.output.parent.mkdir(parents=True, exist_ok=True)
-            with writing(arguments.output) as temporary:
-                temporary.write_text(json.dumps(report, indent=1) + "\n")
+            write_json(arguments.output, report)
 
 
 if __name__ == "__main__":

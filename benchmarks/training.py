@@ -33,6 +33,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from stereopsis.data.augment import zoom
 from stereopsis.data.dataset import StereoDataset
 from stereopsis.data.sources.registry import list_pairs
+from stereopsis.io.files import write_json
 from stereopsis.io.images import write_image
 from stereopsis.io.weights import read_weights
 from stereopsis.prediction.loading import load
@@ -296,7 +297,7 @@ def main() -> None:
     path = ROOT / "results/training.json"
     results = json.loads(path.read_text()) if path.exists() else {}
     results[given.part] = found
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    write_json(path, results)
     print(json.dumps(found, indent=1))
 
 

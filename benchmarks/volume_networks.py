@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import literal_volume as literal
-from stereopsis.io.atomic import writing
+from stereopsis.io.files import write_json
 from stereopsis.layers.cost_volume import (
     concatenation_volume,
     correlation_volume,
@@ -244,8 +244,7 @@ def main() -> None:
     }
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        with writing(arguments.output) as temporary:
-            temporary.write_text(json.dumps(report, indent=1) + "\n")
+        write_json(arguments.output, report)
 
 
 def _compared(name: str, rounds: int) -> dict[str, dict[str, float] | float]:

@@ -110,6 +110,7 @@ def test_a_taught_run_averages_resumes_and_ends_as_an_undisturbed_one(tiny: Tiny
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
+        ([], "a teacher without a weight teaches nothing"),
         (["teacher.features=1"], "name them"),
         (
             ["teacher.features=1", "teacher.layers=[[feature_extractor,nowhere]]"],

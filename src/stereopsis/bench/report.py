@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from rich.table import Table
 
 from stereopsis.bench.latency import Plan, Row
 from stereopsis.bench.machine import Machine
-from stereopsis.io.atomic import writing
+from stereopsis.io.files import write_json
 
 
 def bench_table(rows: Sequence[Row], plan: Plan) -> Table:
@@ -66,8 +65,7 @@ def write_bench(
         "loaded": before.loaded or after.loaded,
         "rows": [_row(row) for row in rows],
     }
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(facts, indent=1) + "\n")
+    write_json(path, facts)
 
 
 def _row(row: Row) -> dict[str, object]:

@@ -5,7 +5,6 @@ Averages leave out images without the number (an empty or absent mask) and say h
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,8 +15,7 @@ from typing import Any
 
 from stereopsis.evaluation.measure import Curves, Figure, poolable
 from stereopsis.evaluation.protocols import Column, Part, Protocol
-from stereopsis.io.atomic import writing
-from stereopsis.io.files import read_json
+from stereopsis.io.files import read_json, write_json
 
 FORMAT = "stereopsis-evaluation/1"
 
@@ -113,8 +111,7 @@ def _average(part: Part, column: Column, known: Sequence[tuple[Row, Figure]]) ->
 def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
     """JSON, whole or not at all; NaN and infinity are written as null and "inf"."""
     content = {"format": FORMAT, **_plain(asdict(evaluation))}
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False), encoding="utf-8")
+    write_json(path, content)
 
 
 def read_evaluation(path: str | Path) -> Evaluation:

@@ -8,7 +8,6 @@ numbers of K and the baseline in metres, as text.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -17,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stereopsis.io.atomic import writing
-from stereopsis.io.files import read_json, read_text
+from stereopsis.io.files import read_json, read_text, write_json
 from stereopsis.io.matrices import image_size, matrices_size, read_matrices
 from stereopsis.io.names import partner
 from stereopsis.io.raw_calibration import RAW_NAMES, named, ros_pair
@@ -70,8 +68,7 @@ def write_calibration(path: str | Path, calibration: Calibration) -> None:
     }
     if calibration.size:
         content |= {"height": calibration.size[0], "width": calibration.size[1]}
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(path, content)
 
 
 def _read(path: Path, right: Path | None, unit: str | None, gray: bool) -> Calibration:

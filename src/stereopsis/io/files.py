@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from stereopsis.io.atomic import writing
 
 
 def existing_file(path: str | Path, what: str) -> Path:
@@ -63,3 +66,10 @@ def _hint(path: Path) -> str:
         return f"the folder {path.parent} does not exist either"
     near = difflib.get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
     return f"did you mean {path.with_name(near[0])}?" if near else "check the name"
+
+
+def write_json(path: str | Path, content: Mapping[str, object]) -> None:
+    """JSON for people and programs, whole or not at all; ValueError for NaN and infinity."""
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -8,15 +8,13 @@ reason) and, written last, `label.json`. Paths of images are relative to the set
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from stereopsis.io.atomic import writing
-from stereopsis.io.files import read_json
+from stereopsis.io.files import read_json, write_json
 
 SET, RECORD, PAIRS = "labels.json", "label.json", "pairs"
 DISPARITY, CONFIDENCE, REASONS = "disparity.pfm", "confidence.png", "reasons.png"
@@ -108,8 +106,7 @@ def read_set(root: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, content: Mapping[str, object]) -> None:
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(path, content)
 
 
 def _checked(content: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -30,6 +30,11 @@ class Teacher:
         self.model = model.requires_grad_(False).eval()
         self.student = student
         self.settings = settings
+        if settings.volume <= 0 and settings.features <= 0:
+            raise ValueError(
+                "a teacher without a weight teaches nothing: set teacher.volume or teacher.features above 0, "
+                "or leave teacher.weights out"
+            )
         if settings.features > 0 and not settings.layers:
             raise ValueError(
                 "teacher.features compares layers: name them, teacher.layers=[[STUDENT_LAYER,TEACHER_LAYER]]"
