@@ -1,8 +1,8 @@
 """How many operators pairs take: on a GPU about as many kernel launches, which bound its speed.
 
-Counted on the CPU where PyTorch dispatches them, with as many rays at a time as a GPU is given. Operators that
-only make views launch nothing and are left out; `nonzero`, `bincount` and reads of single values make the host
-wait for the device.
+Counted on the CPU where PyTorch dispatches them, with as many rays at a time as a GPU is given. Operators
+that only make views launch nothing and are left out; `nonzero`, `bincount` and reads of single values make
+the host wait for the device.
 
     python benchmarks/launches.py --count 8 --batch 4 --json launches.json
 """
@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from stereopsis.imaging import apply_effects, quantise
 from stereopsis.io.atomic import writing
-from stereopsis.synthesis import SyntheticStream, visibility
+from stereopsis.synthesis import SyntheticStream, truth, visibility
 from stereopsis.synthesis.render import render_images
 from stereopsis.synthesis.shading import Shader
 from stereopsis.synthesis.truth import Stage, look, render_truths
@@ -60,6 +60,7 @@ def main() -> None:
     waits = solids = 0
     rays = visibility.budget(torch.device(arguments.budget))
     visibility.budget = lambda _: rays
+    truth.BAND *= 16 if arguments.budget == "cuda" else 1
     for index in range(0, arguments.count, arguments.batch):
         found, waiting, objects = count(stream, range(index, index + arguments.batch))
         stages.update(found)

@@ -93,9 +93,10 @@ class Stage:
 
     def bands(self, *, samples: int = 1) -> Iterator[Grid]:
         """The images in bands of rows, so that memory stays small at 4K; with `samples` across a pixel."""
+        pixels = BAND if self.device.type == "cpu" else 16 * BAND
         height, width = (samples * n for n in self.size)
         block = TILE * samples
-        step = max(1, BAND // (len(self.views) * width * block)) * block
+        step = max(1, pixels // (len(self.views) * width * block)) * block
         for top in range(0, height, step):
             yield Grid((height, width), top, min(height, top + step), len(self.views))
 
