@@ -30,10 +30,10 @@ from stereopsis.io.files import write_json
 from stereopsis.prediction.classical import SGBM
 from stereopsis.structures import StereoSample
 from stereopsis.synthesis import DISTRIBUTIONS, SyntheticStream, Truth
-from stereopsis.synthesis.render import render_image
+from stereopsis.synthesis.render import render_images
 from stereopsis.synthesis.scene import Scene
 from stereopsis.synthesis.shading import Shader
-from stereopsis.synthesis.truth import look, render_truth
+from stereopsis.synthesis.truth import Stage, look, render_truths
 
 CPU = torch.device("cpu")
 SMALL = (72, 96)
@@ -62,14 +62,14 @@ def statistics(arguments: argparse.Namespace) -> None:
         rows = []
         for index in range(arguments.count):
             scene = stream.scene(index)
-            view = scene.rig.view(SMALL, "left")
-            sight = look(scene.solids, view, device=CPU)
-            truth = render_truth(scene.solids, scene.rig, SMALL, "left", device=CPU, sight=sight)
+            stage = Stage((scene.rig,), (scene.solids,), SMALL, CPU)
+            sight = look(stage)
+            truth = render_truths(stage, sight).map(lambda values: values[0])
             seen = torch.unique(truth.objects[truth.objects >= 0]).tolist()
             occurring.update(features(scene, seen))
             row: dict[str, Any] = {"objects": len(seen), **_truth_figures(truth)}
             if index < arguments.images:
-                ideal = render_image(Shader.of(scene, CPU), view, sight, samples=2)
+                ideal = render_images(Shader.of(stage, [scene]), sight, samples=2)[0]
                 row |= _image_figures(quantise(apply_effects(ideal, scene.effects[0])))
             rows.append(row)
         result = _summary(rows)

@@ -1,9 +1,10 @@
-"""How many operators one pair takes: on a GPU about as many kernel launches, which bound its speed.
+"""How many operators pairs take: on a GPU about as many kernel launches, which bound its speed.
 
-Counted on the CPU where PyTorch dispatches them. Operators that only make views launch nothing and are left
-out; `nonzero`, `bincount` and reads of single values make the host wait for the device.
+Counted on the CPU where PyTorch dispatches them, with as many rays at a time as a GPU is given. Operators
+that only make views launch nothing and are left out; `nonzero`, `bincount` and reads of single values make
+the host wait for the device.
 
-    python benchmarks/launches.py --count 8 --json launches.json
+    python benchmarks/launches.py --count 8 --batch 4 --json launches.json
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from stereopsis.imaging import apply_effects, quantise
 from stereopsis.io.atomic import writing
-from stereopsis.synthesis import SyntheticStream
-from stereopsis.synthesis.render import SIDES, render_image
+from stereopsis.synthesis import SyntheticStream, truth, visibility
+from stereopsis.synthesis.render import render_images
 from stereopsis.synthesis.shading import Shader
-from stereopsis.synthesis.truth import look, render_truth
+from stereopsis.synthesis.truth import Stage, look, render_truths
 
 WAITS = ("nonzero", "_local_scalar_dense", "bincount", "equal")
 
@@ -45,6 +47,8 @@ class Launches(TorchDispatchMode):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=1, help="pairs in one pass")
+    parser.add_argument("--budget", default="cuda", choices=("cpu", "cuda"), help="rays at a time, as there")
     parser.add_argument("--distribution", default="general")
     parser.add_argument("--size", default="640x480")
     parser.add_argument("--json", type=Path)
@@ -54,14 +58,19 @@ def main() -> None:
     stream = SyntheticStream(5, arguments.distribution, size=(height, width))
     stages: collections.Counter[str] = collections.Counter()
     waits = solids = 0
-    for index in range(arguments.count):
-        found, waiting, objects = count(stream, index)
+    rays = visibility.budget(torch.device(arguments.budget))
+    visibility.budget = lambda _: rays
+    truth.BAND *= 16 if arguments.budget == "cuda" else 1
+    for index in range(0, arguments.count, arguments.batch):
+        found, waiting, objects = count(stream, range(index, index + arguments.batch))
         stages.update(found)
         waits, solids = waits + waiting, solids + objects
     result: dict[str, Any] = {
         "distribution": arguments.distribution,
         "size": arguments.size,
         "pairs": arguments.count,
+        "batch": arguments.batch,
+        "budget": arguments.budget,
         "solids": round(solids / arguments.count, 1),
         "operators_per_pair": round(stages.total() / arguments.count),
         "host_waits_per_pair": round(waits / arguments.count),
@@ -73,9 +82,11 @@ def main() -> None:
             temporary.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def count(stream: SyntheticStream, index: int) -> tuple[dict[str, int], int, int]:
-    """Operators of each stage of one pair, those that wait, and its solids."""
-    scene, size, device = stream.scene(index), stream.size, torch.device("cpu")
+def count(stream: SyntheticStream, indices: Sequence[int]) -> tuple[dict[str, int], int, int]:
+    """Operators of each stage of some pairs in one pass, those that wait, and the pairs' solids."""
+    scenes = [stream.scene(index) for index in indices]
+    rigs, solids = tuple(scene.rig for scene in scenes), tuple(scene.solids for scene in scenes)
+    stage = Stage(rigs, solids, stream.size, torch.device("cpu"))
     stages: dict[str, int] = {}
     waits = 0
 
@@ -87,25 +98,13 @@ def count(stream: SyntheticStream, index: int) -> tuple[dict[str, int], int, int
         waits += launches.waits
         return result
 
-    views = [scene.rig.view(size, side) for side in SIDES]
-    sights = counted("visibility", lambda: [look(scene.solids, view, device=device) for view in views])
-    counted(
-        "occlusion",
-        lambda: [
-            render_truth(scene.solids, scene.rig, size, side, device=device, sight=sight)
-            for side, sight in zip(SIDES, sights, strict=True)
-        ],
-    )
-    shader = counted("tiles and shadows", lambda: Shader.of(scene, device))
-    images = counted(
-        "images",
-        lambda: [render_image(shader, v, sight, samples=2) for v, sight in zip(views, sights, strict=True)],
-    )
-    counted(
-        "effects",
-        lambda: [quantise(apply_effects(i, e)) for i, e in zip(images, scene.effects, strict=True)],
-    )
-    return stages, waits, len(scene.solids)
+    sight = counted("visibility", lambda: look(stage))
+    counted("occlusion", lambda: render_truths(stage, sight))
+    shader = counted("tiles and shadows", lambda: Shader.of(stage, scenes))
+    images = counted("images", lambda: render_images(shader, sight, samples=2))
+    effects = [e for scene in scenes for e in scene.effects]
+    counted("effects", lambda: [quantise(apply_effects(i, e)) for i, e in zip(images, effects, strict=True)])
+    return stages, waits, sum(map(len, solids))
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ import torch
 
 from stereopsis.imaging import apply_effects, quantise
 from stereopsis.synthesis import DISTRIBUTIONS, SyntheticStream
-from stereopsis.synthesis.render import SIDES, render_image
+from stereopsis.synthesis.render import render_images
 from stereopsis.synthesis.shading import Shader
-from stereopsis.synthesis.truth import look, render_truth
+from stereopsis.synthesis.truth import Stage, look, render_truths
 
 
 def speed(arguments: argparse.Namespace) -> None:
@@ -39,17 +39,14 @@ def speed(arguments: argparse.Namespace) -> None:
         marks = [clock()]
         scene = stream.scene(index)
         marks.append(clock())
-        sights = [look(scene.solids, scene.rig.view(size, side), device=device) for side in SIDES]
+        stage = Stage((scene.rig,), (scene.solids,), size, device)
+        sight = look(stage)
         marks.append(clock())
-        shader = Shader.of(scene, device)
+        shader = Shader.of(stage, [scene])
         marks.append(clock())
-        images = [
-            render_image(shader, scene.rig.view(size, side), sight, samples=2)
-            for side, sight in zip(SIDES, sights, strict=True)
-        ]
+        images = render_images(shader, sight, samples=2)
         marks.append(clock())
-        for side, sight in zip(SIDES, sights, strict=True):
-            render_truth(scene.solids, scene.rig, size, side, device=device, sight=sight)
+        render_truths(stage, sight)
         marks.append(clock())
         for image, effects in zip(images, scene.effects, strict=True):
             quantise(apply_effects(image, effects))

@@ -67,28 +67,31 @@ class View:
     rotation: Matrix = IDENTITY
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """[n 2] pixels and depth as [n 3] (x, y, depth) of world points [n 3]."""
+        """World points [... 3] as pixels and depth [... 3] (x, y, depth)."""
         local = (points - np.array(self.origin)) @ np.array(self.rotation)
-        depth = local[:, 2:]
+        depth = local[..., 2:]
         safe = np.where(np.abs(depth) < 1e-12, 1e-12, depth)
-        pixels = local[:, :2] / safe * self.focal + (self.cx, self.cy)
-        return np.concatenate((pixels, depth), axis=1)
+        pixels = local[..., :2] / safe * self.focal + (self.cx, self.cy)
+        return np.concatenate((pixels, depth), axis=-1)
 
-    def bounds(self, corners: np.ndarray) -> tuple[int, int, int, int]:
-        """(top, bottom, left, right) of the pixels that the hull of world points [n 3] may cover."""
+    def bounds(self, corners: np.ndarray) -> np.ndarray:
+        """The pixels that hulls of world points [s n 3] may cover: [s 4] top, bottom, left, right.
+
+        The whole view for hulls without end and those that reach behind the camera; nothing (four
+        zeros) for those out of sight.
+        """
         height, width = self.size
-        if not np.isfinite(corners).all():
-            return 0, height, 0, width
-        projected = self.project(corners)
-        depth = projected[:, 2]
-        if depth.min() < 1e-3 < depth.max():
-            return 0, height, 0, width
-        if depth.max() <= 1e-3:
-            return 0, 0, 0, 0
-        (x0, y0), (x1, y1) = projected[:, :2].min(0), projected[:, :2].max(0)
-        top, left = max(0, int(np.floor(y0))), max(0, int(np.floor(x0)))
-        bottom, right = min(height, int(np.ceil(y1)) + 1), min(width, int(np.ceil(x1)) + 1)
-        return (top, bottom, left, right) if bottom > top and right > left else (0, 0, 0, 0)
+        endless = np.logical_not(np.isfinite(corners).all(axis=(1, 2)))
+        projected = self.project(np.where(endless.reshape(-1, 1, 1), 0.0, corners))
+        depth = projected[..., 2]
+        low, high = np.floor(projected[..., 1::-1].min(1)), np.ceil(projected[..., 1::-1].max(1)) + 1
+        top, left = np.maximum(low, 0).T
+        bottom, right = np.minimum(high, self.size).T
+        result = np.stack((top, bottom, left, right), axis=1)
+        unseen = (bottom <= top) | (right <= left) | (depth.max(1) <= 1e-3)
+        around = endless | ((depth.min(1) < 1e-3) & (depth.max(1) > 1e-3))
+        result = np.where(unseen[:, None], 0.0, result)
+        return np.where(around[:, None], (0, height, 0, width), result).astype(np.int64)
 
 
 def looking(*, origin: Sequence[float], target: Sequence[float], size: tuple[int, int], focal: float) -> View:

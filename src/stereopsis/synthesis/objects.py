@@ -78,15 +78,15 @@ def _polygon(rng: Rng) -> Shape:
 
 def _gear(rng: Rng) -> Shape:
     outline = gear_outline(rng, int(rng.integers(5, 10)))
-    return Prism((outline, *_holes(rng, 0.7)), spread(rng, 0.03, 0.3), name="gear")
+    return Prism((outline, *_holes(rng, 0.7)), spread(rng, 0.03, 0.3), what="gear")
 
 
 def _leaf(rng: Rng) -> Shape:
-    return Prism((leaf_outline(rng),), spread(rng, 0.004, 0.02), name="leaf")
+    return Prism((leaf_outline(rng),), spread(rng, 0.004, 0.02), what="leaf")
 
 
 def _letter(rng: Rng) -> Shape:
-    return Prism(letter_outline(str(rng.choice(list(LETTERS)))), spread(rng, 0.05, 0.5), name="letter")
+    return Prism(letter_outline(str(rng.choice(list(LETTERS)))), spread(rng, 0.05, 0.5), what="letter")
 
 
 def _fence(rng: Rng) -> Shape:

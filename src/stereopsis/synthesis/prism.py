@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
-from stereopsis.synthesis.shapes import NEAR, Ray, Surface, Values, box_interval, select
+from stereopsis.synthesis.shapes import NEAR, Numbers, Ray, Shape, Surface, Values, select
 
 Loop = tuple[tuple[float, float], ...]
-Inside = Bool[Tensor, "..."]
 
 
 @dataclass(frozen=True)
-class Prism:
+class Prism(Shape):
     """An outline in x and y extruded over |z| <= depth: what is inside an odd number of its loops."""
 
     loops: tuple[Loop, ...]
     depth: float
-    name: str = "polygon"
-    girth: float = 0.0
+    what: str = "polygon"
+    effort: ClassVar[float] = 16.0
+
+    @property
+    def name(self) -> str:
+        return self.what
 
     @property
     def finest(self) -> float:
@@ -34,64 +37,61 @@ class Prism:
         points = [point for loop in self.loops for point in loop]
         return (max(abs(x) for x, _ in points), max(abs(y) for _, y in points), self.depth)
 
-    @property
+    @cached_property
     def edges(self) -> list[tuple[float, float, float, float]]:
         """(ax, ay, bx, by) of every side."""
         return [(*a, *b) for loop in self.loops for a, b in zip(loop, (*loop[1:], loop[0]), strict=True)]
 
-    def intersect(self, ray: Ray) -> Values:
-        low, high = box_interval(ray, self.extent)
-        result = torch.full_like(low, math.inf)
-        crossing = (low < high).nonzero(as_tuple=True)
-        near = ray.map(lambda values: values.expand(low.shape)[crossing])
-        result[crossing] = self._first_side(near)
-        return result
+    @property
+    def kind(self) -> str:
+        """Outlines of about as many sides: with the longest, all others would be filled up to its length."""
+        return f"outline of {1 << (len(self.edges) - 1).bit_length()}"
 
-    def _first_side(self, ray: Ray) -> Values:
-        first, second = (-self.depth - ray.oz) / ray.dz, (self.depth - ray.oz) / ray.dz
+    @property
+    def numbers(self) -> Numbers:
+        """Half sizes [3], and per side [n 5] its ends and how far along the outline it begins."""
+        edges = np.array(self.edges)
+        lengths = np.hypot(edges[:, 2] - edges[:, 0], edges[:, 3] - edges[:, 1])
+        begins = np.cumsum(lengths) - lengths
+        return np.array(self.extent), np.concatenate((edges, begins[:, None]), axis=1)
+
+    def meet(self, ray: Ray, *numbers: Values) -> Values:
+        """A ray meets the plane of a side where the side's ends lie on either side of it; it enters through
+        a lid if it meets an odd number of sides behind that."""
+        extent, sides = numbers
+        ax, ay, bx, by, _ = sides.unbind(1)
+        ax, ay, bx, by = ax - ray.ox, ay - ray.oy, bx - ray.ox, by - ray.oy
+        first, second = (-extent[2] - ray.oz) / ray.dz, (extent[2] - ray.oz) / ray.dz
         entry, leave = torch.minimum(first, second), torch.maximum(first, second)
-        x, y, _ = ray.at(entry)
-        best = select(self._contains(x, y) & (entry > NEAR), entry)
-        for ax, ay, bx, by in self.edges:
-            ex, ey = bx - ax, by - ay
-            across = ray.dx * ey - ray.dy * ex
-            t = ((ax - ray.ox) * ey - (ay - ray.oy) * ex) / across
-            along = ((ax - ray.ox) * ray.dy - (ay - ray.oy) * ray.dx) / across
-            hit = ((along - 0.5).abs() <= 0.5) & (t > entry) & (t < leave) & (t > NEAR)
-            best = torch.minimum(best, select(hit, t))
-        return best
+        # A ray along the axis looks a hair aside.
+        dx = ray.dx + 1e-30
+        from_a, from_b = dx * ay - ray.dy * ax, dx * by - ray.dy * bx
+        crossed = (from_a < 0) != (from_b < 0)
+        t = (ax * by - ay * bx) / from_b.sub_(from_a)
+        behind = crossed & (t > entry)
+        inside = behind.sum(0, dtype=torch.uint8) % 2 == 1
+        side = select(behind, t).amin(0)
+        wall = select((side < leave) & (side > NEAR), side)
+        return torch.minimum(wall, select(inside & (entry > NEAR), entry))
 
-    def _contains(self, x: Values, y: Values) -> Inside:
-        """Even-odd rule."""
-        inside = torch.zeros_like(x, dtype=torch.bool)
-        for ax, ay, bx, by in self.edges:
-            if ay == by:
-                continue
-            inside ^= ((y < ay) != (y < by)) & (x < ax + (y - ay) * ((bx - ax) / (by - ay)))
-        return inside
-
-    def surface(self, x: Values, y: Values, z: Values) -> Surface:
-        nx, ny, along = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
-        nearest = torch.full_like(x, math.inf)
-        offset = 0.0
-        for ax, ay, bx, by in self.edges:
-            ex, ey = bx - ax, by - ay
-            length = math.hypot(ex, ey)
-            step = (((x - ax) * ex + (y - ay) * ey) / length).clamp(0, length)
-            gap = torch.hypot(x - ax - step * (ex / length), y - ay - step * (ey / length))
-            closer = gap < nearest
-            nearest = torch.minimum(nearest, gap)
-            nx, ny = nx.masked_fill(closer, ey / length), ny.masked_fill(closer, -ex / length)
-            along = torch.where(closer, step + offset, along)
-            offset += length
-        face = ((self.depth - z.abs()) < nearest).to(x)
+    def describe(self, x: Values, y: Values, z: Values, *numbers: Values) -> Surface:
+        extent, sides = numbers
+        ax, ay, bx, by, begin = sides.unbind(1)
+        ex, ey = bx - ax, by - ay
+        length = torch.hypot(ex, ey)
+        ex, ey = ex / length, ey / length
+        step = torch.minimum(((x - ax) * ex + (y - ay) * ey).clamp(min=0), length)
+        gap = torch.hypot(x - ax - step * ex, y - ay - step * ey)
+        nearest, side = torch.nan_to_num(gap, nan=math.inf).min(0, keepdim=True)
+        nx, ny, along = (c.expand(gap.shape).gather(0, side)[0] for c in (ey, -ex, step + begin))
+        face = ((extent[2] - z.abs()) < nearest[0]).to(x)
         wall = 1 - face
         u, v = face * (x + 3.1 * z.sign()) + wall * along, face * y + wall * z
         return Surface(u, v, 1.0, wall * nx, wall * ny, face * z.sign())
 
 
 @dataclass(frozen=True)
-class Lattice:
+class Lattice(Shape):
     """A sheet z = 0 in |x|, |y| <= 1 with `columns` x `rows` openings and bars of `bar` of a cell.
 
     slant: 0 for upright bars, 1 for a diamond net.
@@ -101,23 +101,32 @@ class Lattice:
     rows: float
     bar: float
     slant: float = 0.0
-    name: str = "fence"
-    extent: tuple[float, float, float] = (1.0, 1.0, 0.0)
-    girth: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return "fence"
+
+    @property
+    def extent(self) -> tuple[float, float, float]:
+        return (1.0, 1.0, 0.0)
 
     @property
     def finest(self) -> float:
         return 2 * self.bar / max(self.columns, self.rows)
 
-    def intersect(self, ray: Ray) -> Values:
+    @property
+    def numbers(self) -> Numbers:
+        return (np.array((self.columns / 2, self.rows / 2, self.bar, self.slant)),)
+
+    def meet(self, ray: Ray, *numbers: Values) -> Values:
+        columns, rows, bar, slant = numbers[0]
         t = -ray.oz / ray.dz
         x, y, _ = ray.at(t)
-        a = (x + self.slant * y) * (self.columns / 2)
-        b = (y - self.slant * x) * (self.rows / 2)
-        bars = ((a - torch.floor(a)) < self.bar) | ((b - torch.floor(b)) < self.bar)
+        a, b = (x + slant * y) * columns, (y - slant * x) * rows
+        bars = ((a - torch.floor(a)) < bar) | ((b - torch.floor(b)) < bar)
         return select(bars & (x.abs() <= 1) & (y.abs() <= 1) & (t > NEAR), t)
 
-    def surface(self, x: Values, y: Values, z: Values) -> Surface:
+    def describe(self, x: Values, y: Values, z: Values, *_: Values) -> Surface:
         flat = torch.zeros_like(z)
         return Surface(x, y, 1.0, flat, flat, torch.ones_like(z))
 

@@ -8,18 +8,30 @@ displacement is a sum of plane waves: smooth, and its slope is bounded by the su
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
-from stereopsis.synthesis.shapes import NEAR, Box, Ray, Surface, Values, box_interval
+from stereopsis.synthesis.shapes import (
+    NEAR,
+    Box,
+    Numbers,
+    Ray,
+    Shape,
+    Surface,
+    Values,
+    box_interval,
+    picked,
+)
 
 Base = Literal["terrain", "ball", "torus", "blob", "tube"]
-STEPS = 1536
 LEAST = 2e-3
+PAUSE, COMBS, TEETH = 8, 512, 32
+SPHERES = {"tube": 256}
 POLISH = 4
 
 
@@ -36,23 +48,6 @@ class Waves:
     @property
     def height(self) -> float:
         return sum((term[0] for term in self.terms), 0.0)
-
-    def __call__(self, x: Values, y: Values, z: Values) -> Values:
-        """At points [n]."""
-        waves = x.new_tensor(self.terms or ((0.0,) * 5,))
-        return self.total(waves[:, 1:4] @ torch.stack((x, y, z)) + waves[:, 4:])
-
-    def along(self, ray: Ray) -> tuple[Values, Values]:
-        """The phases [k n] of the terms where rays [n] begin, and their rates along the rays."""
-        waves = ray.dx.new_tensor(self.terms or ((0.0,) * 5,))
-        begin = torch.stack([ray.ox + 0 * ray.dx, ray.oy + 0 * ray.dx, ray.oz + 0 * ray.dx])
-        direction = torch.stack((ray.dx, ray.dy, ray.dz))
-        return waves[:, 1:4] @ begin + waves[:, 4:], waves[:, 1:4] @ direction
-
-    def total(self, phases: Values) -> Values:
-        """The sum [n] of terms of these phases [k n]."""
-        amplitudes = phases.new_tensor([term[0] for term in self.terms] or [0.0])
-        return amplitudes @ torch.sin(phases)
 
     @classmethod
     def draw(
@@ -74,7 +69,7 @@ class Waves:
 
 
 @dataclass(frozen=True)
-class Relief:
+class Relief(Shape):
     """A base displaced by waves, in a frame of uniform scale.
 
     terrain: the solid below z = waves(x, y) over |x| <= 1, |y| <= `aspect`; ball: radius 1; torus:
@@ -85,11 +80,19 @@ class Relief:
     base: Base
     waves: Waves
     aspect: float = 0.35
-    finest: float = 0.3
+    effort: ClassVar[float] = 0.25
+
+    @property
+    def finest(self) -> float:
+        return 0.3
 
     @property
     def name(self) -> str:
         return {"ball": "rock"}.get(self.base, self.base)
+
+    @property
+    def kind(self) -> str:
+        return self.base
 
     @property
     def girth(self) -> float:
@@ -110,81 +113,135 @@ class Relief:
             case "tube":
                 return (math.inf, math.inf, math.inf)
 
-    def value(self, x: Values, y: Values, z: Values) -> Values:
-        """Positive outside, slope at most 1 + that of the waves."""
-        return self._distance(x, y, z) - self.waves(x, y, z)
+    @property
+    def numbers(self) -> Numbers:
+        """Half sizes [3], the aspect and the slope of the waves [2], and the waves [5 n]."""
+        terms = self.waves.terms or ((0.0,) * 5,)
+        return np.array(self.extent), np.array((self.aspect, self.waves.slope)), np.array(terms).T
 
-    def _distance(self, x: Values, y: Values, z: Values) -> Values:
-        match self.base:
-            case "terrain":
-                return z
-            case "ball":
-                return torch.sqrt(x * x + y * y + z * z) - 1
-            case "torus":
-                ring = torch.sqrt(x * x + y * y) - 1
-                return torch.sqrt(ring * ring + z * z) - self.aspect
-            case "blob":
-                balls = ((-0.6, 0.1, 0.0, 0.7), (0.45, 0.45, 0.2, 0.55), (0.4, -0.5, -0.2, 0.6))
-                terms = [
-                    torch.exp(8 * (r - torch.sqrt((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2)))
-                    for a, b, c, r in balls
-                ]
-                return -torch.log(terms[0] + terms[1] + terms[2]) / 8
-            case "tube":
-                return 1 - torch.sqrt(x * x + y * y)
-
-    def intersect(self, ray: Ray) -> Values:
+    def meet(self, ray: Ray, *numbers: Values) -> Values:
+        extent, form, waves = numbers
         if self.base == "tube":
-            entry = torch.full_like(ray.dz + ray.dx, NEAR)
+            entry = torch.full_like(ray.dz, NEAR)
             leave = entry + 60.0 / ray.dz.abs()
         else:
-            entry, leave = box_interval(ray, self.extent)
+            entry, leave = box_interval(ray, extent)
             entry = entry.clamp(min=NEAR)
         result = torch.full_like(entry, math.inf)
-        crossing = (entry < leave).nonzero(as_tuple=True)
-        flat = ray.map(lambda values: values.expand(entry.shape)[crossing])
-        result[crossing] = self._first(flat, entry[crossing], leave[crossing])
+        crossing = (entry < leave).view(-1).nonzero().squeeze(-1)
+        waves = waves.nan_to_num(0.0)
+        begin, length = entry.view(-1)[crossing], (leave - entry).view(-1)[crossing]
+        near = ray.picked(entry.shape, crossing)
+        pace = 1 / ((1 + picked(form[1], entry.shape, crossing)) * near.speed)
+        fields = (picked(n.float(), entry.shape, crossing) for n in (form, waves))
+        inside = begin + Field(self.base, *fields).march(near, begin, length, pace)
+        hit = (inside < begin + length).nonzero().squeeze(-1)
+        high, places = inside[hit], crossing[hit]
+        low = torch.maximum(high - 1.01 * LEAST * pace[hit], begin[hit])
+        field = Field(self.base, *(picked(n, entry.shape, places) for n in (form, waves)))
+        result.view(-1)[places] = field.root(ray.picked(entry.shape, places), low, high)
         return result
 
-    def _first(self, ray: Ray, entry: Values, leave: Values) -> Values:
-        """The first zero of rays [n] between `entry` and `leave`."""
-        speed = torch.sqrt(ray.dx * ray.dx + ray.dy * ray.dy + ray.dz * ray.dz)
-        pace = 1 / ((1 + self.waves.slope) * speed)
-        inside = entry + self._march(ray.advanced(entry), leave - entry, pace)
-        hit = (inside < leave).nonzero().squeeze(-1)
-        found = torch.full_like(entry, math.inf)
-        high, start = inside[hit], entry[hit]
-        low = torch.maximum(high - 1.01 * LEAST * pace[hit], start)
-        found[hit] = self._root(ray.map(lambda values: values[hit]), low, high)
-        return found
+    def describe(self, x: Values, y: Values, z: Values, *numbers: Values) -> Surface:
+        extent, form, waves = numbers
+        field = Field(self.base, form, waves.nan_to_num(0.0))
+        nx, ny, nz = field.gradient(x, y, z)
+        match self.base:
+            case "terrain":
+                return _block(x, y, z, nx, ny, nz, field.value(x, y, z) < -1e-4, extent)
+            case "torus":
+                return Surface(x, y, 1.0, nx, ny, nz)
+            case "tube":
+                return Surface(torch.atan2(y, x), z, 1.0, nx, ny, nz)
+            case _:
+                across = torch.sqrt(x * x + y * y)
+                u, v = torch.atan2(y, x), torch.atan2(z, across)
+                return Surface(u, v, 1 / across.clamp(min=0.05), nx, ny, nz)
 
-    def _march(self, ray: Ray, length: Values, pace: Values) -> Values:
+
+def _block(
+    x: Values, y: Values, z: Values, nx: Values, ny: Values, nz: Values, side: Tensor, extent: Values
+) -> Surface:
+    """A terrain's top, and the sides of its block, which are what lies below the top."""
+    wall = Box().describe(x, y, z, extent)
+    chosen = zip((wall.u, wall.v, wall.nx, wall.ny, wall.nz), (x, y, nx, ny, nz), strict=True)
+    u, v, nx, ny, nz = (torch.where(side, a, b) for a, b in chosen)
+    return Surface(u, v, 1.0, nx, ny, nz)
+
+
+def distance(base: Base, x: Values, y: Values, z: Values, aspect: Values) -> Values:
+    """Of points from a base that is not displaced."""
+    match base:
+        case "terrain":
+            return z
+        case "ball":
+            return torch.sqrt(x * x + y * y + z * z) - 1
+        case "torus":
+            ring = torch.sqrt(x * x + y * y) - 1
+            return torch.sqrt(ring * ring + z * z) - aspect
+        case "blob":
+            balls = ((-0.6, 0.1, 0.0, 0.7), (0.45, 0.45, 0.2, 0.55), (0.4, -0.5, -0.2, 0.6))
+            terms = [
+                torch.exp(8 * (r - torch.sqrt((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2)))
+                for a, b, c, r in balls
+            ]
+            return -torch.log(terms[0] + terms[1] + terms[2]) / 8
+        case "tube":
+            return 1 - torch.sqrt(x * x + y * y)
+
+
+@dataclass(frozen=True)
+class Field:
+    """The functions whose zeros reliefs of one base are, one for every point that is asked for.
+
+    form: aspect and slope of the waves [2 ...]; waves: amplitude, angular frequencies and phase of each
+    [5 k ...].
+    """
+
+    base: Base
+    form: Values
+    waves: Values
+
+    def value(self, x: Values, y: Values, z: Values) -> Values:
+        """Positive outside, slope at most 1 + that of the waves."""
+        amplitude, fx, fy, fz, phase = self.waves
+        ripple = (amplitude * torch.sin(fx * x + fy * y + fz * z + phase)).sum(0)
+        return distance(self.base, x, y, z, self.form[0]) - ripple
+
+    def gradient(self, x: Values, y: Values, z: Values) -> tuple[Values, Values, Values]:
+        """By central differences at the corners of a tetrahedron."""
+        step = 2e-3
+        corners = ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1))
+        values = [self.value(x + a * step, y + b * step, z + c * step) for a, b, c in corners]
+        return (
+            values[0] - values[1] - values[2] + values[3],
+            values[2] + values[3] - values[0] - values[1],
+            values[1] + values[3] - values[0] - values[2],
+        )
+
+    def march(self, ray: Ray, entry: Values, length: Values, pace: Values) -> Values:
         """Sphere tracing of rays [n], in single precision, to the first parameter inside; infinity: none.
 
         Steps are no smaller than LEAST / bound: the sign changes in such a step, which brackets the
-        hit; a chord that is shorter may be missed.
+        hit; a chord that is shorter may be missed. Rays that SPHERES steps have not brought to an end
+        graze the surface: they go on in smallest steps, TEETH of them at a time.
         """
-        ray = ray.map(Tensor.float)
-        length, pace = length.float(), pace.float()
-        phase, rate = self.waves.along(ray)
-        t, alive = torch.zeros_like(length), torch.arange(len(length), device=length.device)
-        result = torch.full_like(length, math.inf)
-        for count in range(STEPS):
-            value = self._distance(*ray.at(t)) - self.waves.total(torch.addcmul(phase, rate, t))
-            if count % 6 == 5:
-                inside = (value <= 0).nonzero().squeeze(-1)
-                result[alive[inside]] = t[inside]
-                moving = ((value > 0) & (t < length)).nonzero().squeeze(-1)
+        result = torch.full_like(length, math.inf, dtype=torch.float32)
+        alive = torch.arange(len(length), device=length.device)
+        going = March.of(self, ray, entry, length, pace)
+        spheres = SPHERES.get(self.base, 48)
+        for count in range(1, spheres + COMBS):
+            going, inside = going.stepped() if count <= spheres else going.combed()
+            if count > spheres or count % PAUSE == 0:
+                arrived = inside.nonzero().squeeze(-1)
+                result[alive[arrived]] = going.t[arrived]
+                moving = (~inside & (going.t < going.length)).nonzero().squeeze(-1)
                 if len(moving) == 0:
                     break
-                ray = ray.map(lambda values, chosen=moving: values[chosen])
-                phase, rate = phase.index_select(1, moving), rate.index_select(1, moving)
-                alive, t, pace, length = alive[moving], t[moving], pace[moving], length[moving]
-                value = value[moving]
-            t = t + value.clamp(min=LEAST) * (value > 0) * pace
+                alive, going = alive[moving], going.chosen(moving)
         return result.to(length)
 
-    def _root(self, ray: Ray, low: Values, high: Values) -> Values:
+    def root(self, ray: Ray, low: Values, high: Values) -> Values:
         """Regula falsi from a point outside to one inside; rays that start inside hit the solid's side."""
         above, below = self.value(*ray.at(low)), self.value(*ray.at(high))
         started = above <= 0
@@ -197,35 +254,57 @@ class Relief:
             high, below = torch.where(outside, high, t), torch.where(outside, below, value)
         return torch.where(started, low, t)
 
-    def surface(self, x: Values, y: Values, z: Values) -> Surface:
-        nx, ny, nz = self._normal(x, y, z)
-        across = torch.sqrt(x * x + y * y)
-        match self.base:
-            case "terrain":
-                return self._block(x, y, z, nx, ny, nz)
-            case "torus":
-                return Surface(x, y, 1.0, nx, ny, nz)
-            case "tube":
-                return Surface(torch.atan2(y, x), z, 1.0, nx, ny, nz)
-            case _:
-                u, v = torch.atan2(y, x), torch.atan2(z, across)
-                return Surface(u, v, 1 / across.clamp(min=0.05), nx, ny, nz)
 
-    def _block(self, x: Values, y: Values, z: Values, nx: Values, ny: Values, nz: Values) -> Surface:
-        """A terrain's top, and the sides of its block, which are what lies below the top."""
-        side = self.value(x, y, z) < -1e-4
-        wall = Box(self.extent).surface(x, y, z)
-        chosen = zip((wall.u, wall.v, wall.nx, wall.ny, wall.nz), (x, y, nx, ny, nz), strict=True)
-        u, v, nx, ny, nz = (torch.where(side, a, b) for a, b in chosen)
-        return Surface(u, v, 1.0, nx, ny, nz)
+@dataclass(frozen=True)
+class March:
+    """Marching rays [n]: where they are, and all else that differs between them as rows of one table."""
 
-    def _normal(self, x: Values, y: Values, z: Values) -> tuple[Values, Values, Values]:
-        """The gradient by central differences at the corners of a tetrahedron."""
-        step = 2e-3
-        corners = ((1, -1, -1), (-1, -1, 1), (-1, 1, -1), (1, 1, 1))
-        values = [self.value(x + a * step, y + b * step, z + c * step) for a, b, c in corners]
-        return (
-            values[0] - values[1] - values[2] + values[3],
-            values[2] + values[3] - values[0] - values[1],
-            values[1] + values[3] - values[0] - values[2],
-        )
+    base: Base
+    t: Values
+    table: Values
+
+    @classmethod
+    def of(cls, field: Field, ray: Ray, entry: Values, length: Values, pace: Values) -> March:
+        """Rays that begin at `entry` and march as far as `length`; their phases grow in proportion to t."""
+        rows = torch.stack((*ray.at(entry), ray.dx, ray.dy, ray.dz, pace, length)).float()
+        x, y, z, dx, dy, dz, _, _ = rows
+        amplitude, fx, fy, fz, phase = field.waves
+        begin, rate = fx * x + fy * y + fz * z + phase, fx * dx + fy * dy + fz * dz
+        table = torch.cat((rows, field.form[:1], amplitude, begin, rate))
+        return cls(field.base, torch.zeros_like(table[0]), table)
+
+    @property
+    def length(self) -> Values:
+        return self.table[7]
+
+    def chosen(self, places: Int64[Tensor, " n"]) -> March:
+        """Some of the rays."""
+        return March(self.base, self.t[places], self.table.index_select(1, places))
+
+    def value(self, t: Values) -> Values:
+        """The function at parameters [n] or [k n]."""
+        x, y, z, dx, dy, dz, _, _, aspect = self.table[:9]
+        amplitude, begin, rate = self.table[9:].unflatten(0, (3, -1))
+        if t.ndim == 2:
+            amplitude, begin, rate = amplitude[:, None], begin[:, None], rate[:, None]
+        ripple = (amplitude * torch.sin(torch.addcmul(begin, rate, t))).sum(0)
+        x, y, z = (torch.addcmul(o, t, d) for o, d in ((x, dx), (y, dy), (z, dz)))
+        return distance(self.base, x, y, z, aspect) - ripple
+
+    def stepped(self) -> tuple[March, Tensor]:
+        """A step each as far as the bound allows, none where a ray is inside, and which are."""
+        value = self.value(self.t)
+        step = value.clamp(min=LEAST) * value.sign().relu() * self.table[6]
+        return replace(self, t=self.t + step), value <= 0
+
+    def combed(self) -> tuple[March, Tensor]:
+        """TEETH smallest steps, then one as far as the bound allows; rays stop at the first tooth inside."""
+        pace = self.table[6]
+        teeth = torch.arange(TEETH, dtype=pace.dtype, device=pace.device)[:, None]
+        t = self.t + teeth * (LEAST * pace)
+        values = self.value(t)
+        hits = values <= 0
+        first = t.gather(0, hits.float().argmax(0, keepdim=True))[0]
+        inside = hits.any(0)
+        onward = t[-1] + values[-1].clamp(min=LEAST) * pace
+        return replace(self, t=torch.where(inside, first, onward)), inside

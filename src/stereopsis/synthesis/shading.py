@@ -1,286 +1,279 @@
-"""Deferred shading: each sample's first surface is known, and is shaded once, grouped by solid."""
+"""Deferred shading: each sample's first surface is known, and is shaded once, in runs of one solid each."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from stereopsis.synthesis.camera import View
-from stereopsis.synthesis.scene import Light, Material, Scene
-from stereopsis.synthesis.shapes import Ray
-from stereopsis.synthesis.texture import SIDE, Atlas, Colours, Samples
-from stereopsis.synthesis.visibility import Target, targets, trace
+from stereopsis.synthesis.lamps import Lamps
+from stereopsis.synthesis.scene import Material, Scene
+from stereopsis.synthesis.shapes import Values
+from stereopsis.synthesis.texture import SIDE, Atlas
+from stereopsis.synthesis.truth import Stage
+from stereopsis.synthesis.visibility import RUN, Layout, Target, parts
 
-Vector = tuple[Samples, Samples, Samples]
+Colours = Float[Tensor, "3 r n"]
+Vector = tuple[Values, Values, Values]
+
+
+class Samples(NamedTuple):
+    """What rays have met, in runs: directions (x, y, 1), depth, the surface (the place of the target, or
+    behind the last target the pair whose sky it is), and the angle in radians that a sample stands for."""
+
+    x: Float[Tensor, "r n"]
+    y: Float[Tensor, "r n"]
+    depth: Float[Tensor, "r n"]
+    surface: Int64[Tensor, " r"]
+    angle: Float[Tensor, "r 1"]
 
 
 class Points(NamedTuple):
-    """Surface points in the order of their solids, all [n]: texel coordinates and footprints of the
-    tile and of the detail, unit normals towards the viewer, material of each."""
+    """Surface points: texel coordinates and footprints of the tile and of the detail, and unit normals
+    towards the viewer."""
 
-    u: Samples
-    v: Samples
-    footprint: Samples
-    detail_u: Samples
-    detail_v: Samples
-    detail_footprint: Samples
-    nx: Samples
-    ny: Samples
-    nz: Samples
-    material: Int[Tensor, " n"]
-
-
-@dataclass(frozen=True)
-class Illumination:
-    """A light and its depth map: how far its rays get."""
-
-    light: Light
-    reach: Float[Tensor, "h w"]
-
-    @classmethod
-    def of(cls, light: Light, scene: Scene, device: torch.device) -> Illumination:
-        casting = [target for target in targets(scene.solids, light.view) if not target.solid.transparent]
-        rows = (0, light.view.size[0])
-        return cls(light, trace(casting, light.view, rows, dtype=torch.float32, device=device).depth)
-
-    def on(self, x: Samples, y: Samples, z: Samples) -> tuple[Samples, Vector]:
-        """How much of the light reaches world points (0..1), and unit directions to it."""
-        view = self.light.view
-        ox, oy, oz = view.origin
-        rx, ry, rz = x - ox, y - oy, z - oz
-        r = view.rotation
-        depth = r[0][2] * rx + r[1][2] * ry + r[2][2] * rz
-        scale = view.focal / depth.clamp(min=1e-3)
-        px = (r[0][0] * rx + r[1][0] * ry + r[2][0] * rz) * scale + view.cx
-        py = (r[0][1] * rx + r[1][1] * ry + r[2][1] * rz) * scale + view.cy
-        lit = self._lit(px, py, depth)
-        inverse = -torch.rsqrt(rx * rx + ry * ry + rz * rz)
-        if not math.isinf(self.light.reach):
-            lit = lit * (inverse * self.light.reach).square().clamp(max=1)
-        return lit, (rx * inverse, ry * inverse, rz * inverse)
-
-    def _lit(self, x: Samples, y: Samples, depth: Samples) -> Samples:
-        """The share of the four nearest rays that reach as far as the point; beside the map all do."""
-        height, width = self.reach.shape
-        outside = (x < 0) | (x > width - 1.001) | (y < 0) | (y > height - 1.001) | (depth <= 0)
-        x, y = x.clamp(0, width - 1.001), y.clamp(0, height - 1.001)
-        left, top = torch.floor(x), torch.floor(y)
-        fx, fy = x - left, y - top
-        first = (top * width + left).to(torch.int32)
-        reach = self.reach.view(-1)
-        total = outside.to(depth)
-        inside = 1 - total
-        behind = depth - 1.5 * self.light.softness
-        for offset, share in (
-            (0, (1 - fx) * (1 - fy)),
-            (1, fx * (1 - fy)),
-            (width, (1 - fx) * fy),
-            (width + 1, fx * fy),
-        ):
-            gap = reach.index_select(0, first + offset) - behind
-            total = total + inside * share * (gap * (1 / self.light.softness)).clamp(0, 1)
-        return total
+    u: Values
+    v: Values
+    footprint: Values
+    detail_u: Values
+    detail_v: Values
+    detail_footprint: Values
+    nx: Values
+    ny: Values
+    nz: Values
 
 
 @dataclass(frozen=True)
 class Shader:
-    """A scene made ready for shading: tiles as an atlas, materials as a table, lights with their maps."""
+    """Scenes made ready for shading: tiles as an atlas, lamps with their maps, and a table of surfaces."""
 
-    scene: Scene
+    stage: Stage
+    scenes: tuple[Scene, ...]
     atlas: Atlas
-    table: Float[Tensor, "p m"]
-    lights: tuple[Illumination, ...]
+    lamps: Lamps
 
     @classmethod
-    def of(cls, scene: Scene, device: torch.device) -> Shader:
-        atlas = Atlas.of([tile.draw() for tile in scene.tiles], device)
-        rows = [_row(material) for material in scene.materials]
-        table = torch.tensor(rows, dtype=torch.float32, device=device).T.contiguous()
-        return cls(
-            scene, atlas, table, tuple(Illumination.of(light, scene, device) for light in scene.lights)
-        )
+    def of(cls, stage: Stage, scenes: Sequence[Scene]) -> Shader:
+        tiles = [tile.draw() for scene in scenes for tile in scene.tiles]
+        lamps = Lamps.of([(scene.lights, scene.ambient, scene.solids) for scene in scenes], stage.device)
+        return cls(stage, tuple(scenes), Atlas.of(tiles, stage.device), lamps)
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """[t m] what shading needs to know of each target, on the host."""
+        tiles = np.cumsum([0, *(len(scene.tiles) for scene in self.scenes)])
+        rows = [np.zeros((0, WIDTH))]
+        for target in self.stage.seen.targets:
+            pair = target.view // 2
+            material = self.scenes[pair].materials[target.solid.material]
+            origin = self.stage.views[target.view].origin
+            rows.append(np.array([_row(target, material, pair, int(tiles[pair]), origin)]))
+        return np.concatenate(rows)
+
+    @cached_property
+    def table(self) -> Float[Tensor, "m t"]:
+        return torch.from_numpy(self.rows.T.copy()).float().to(self.stage.device)
+
+    @cached_property
+    def skies(self) -> Float[Tensor, "8 p"]:
+        """Zenith and horizon, share of clouds, and the clouds' tile, of each pair."""
+        tiles = np.cumsum([0, *(len(scene.tiles) for scene in self.scenes)])
+        skies = [scene.sky for scene in self.scenes]
+        rows = [(*s.zenith, *s.horizon, s.clouds, s.tile + n) for s, n in zip(skies, tiles, strict=False)]
+        return torch.tensor(rows, dtype=torch.float32, device=self.stage.device).T.contiguous()
+
+    @cached_property
+    def places(self) -> Int64[Tensor, "v s"]:
+        """The surface of each solid of a view, by 1 + its number; 0: the sky."""
+        targets, views = self.stage.seen.targets, len(self.stage.views)
+        table = np.zeros((views, 1 + max(len(scene.solids) for scene in self.scenes)), np.int64)
+        table[:, 0] = len(targets) + np.arange(views) // 2
+        for place, target in enumerate(targets):
+            table[target.view, 1 + target.number] = place
+        return torch.from_numpy(table).to(self.stage.device)
+
+    def surface(self, view: Int64[Tensor, " m"], solid: Int[Tensor, " m"]) -> Int64[Tensor, " m"]:
+        """The surface of what a sample of a view has met."""
+        return self.places.view(-1).index_select(0, view * self.places.shape[1] + (solid + 1))
 
     def colours(
         self,
-        seen: Sequence[Target],
-        view: View,
-        x: Samples,
-        y: Samples,
-        angle: Samples,
-        depth: Samples,
-        solid: Int[Tensor, " n"],
-    ) -> tuple[Colours, Samples]:
-        """Light [n 3] and opacity [n] of samples: ray directions (x, y, 1), the angle in radians that a
-        sample stands for, depth, and the number of the solid (-1: sky)."""
-        order = torch.argsort(solid, stable=True)
-        counts = torch.bincount(solid + 1, minlength=len(self.scene.solids) + 1).tolist()
-        x, y, angle, depth = x[order], y[order], angle[order], depth[order]
-        void = counts[0]
-        light = x.new_empty((len(x), 3))
-        opacity = torch.ones_like(x)
-        if void:
-            light[:void] = self.surroundings(x[:void], y[:void], torch.ones_like(x[:void]), angle[:void])
-        if void < len(x):
-            x, y, angle, depth = x[void:], y[void:], angle[void:], depth[void:]
-            points = _points(self.scene, seen, counts[1:], x, y, angle * depth, depth)
-            light[void:], opacity[void:] = self._lit(points, view, x, y, depth)
-        result, clear = torch.empty_like(light), torch.empty_like(opacity)
-        result[order], clear[order] = light, opacity
-        return result, clear
+        x: Float[Tensor, " m"],
+        y: Float[Tensor, " m"],
+        depth: Float[Tensor, " m"],
+        group: Int64[Tensor, " m"],
+        *,
+        samples: int,
+    ) -> tuple[Float[Tensor, "3 m"], Float[Tensor, " m"]]:
+        """Light and opacity of samples; group: twice the surface, 1 more for `samples` a pixel."""
+        device, seen = self.stage.device, self.stage.seen.targets
+        order = torch.argsort(group.to(torch.int32), stable=True)
+        counts = torch.bincount(group, minlength=2 * (len(seen) + len(self.scenes))).cpu().numpy()
+        layout = Layout.of(counts, device)
+        source = order.index_select(0, layout.member.view(-1))
+        views = [target.view for target in seen] + list(range(0, len(self.stage.views), 2))
+        pixels = np.array([(1 / f, 1 / (f * samples)) for f in (self.stage.views[v].focal for v in views)])
+        angle = torch.from_numpy(pixels.ravel()[layout.group]).float().to(device)[:, None]
+        x, y, depth = (c.index_select(0, source).view(-1, RUN) for c in (x, y, depth))
+        surface = torch.from_numpy(layout.group // 2).to(device)
+        light, opacity = self._shaded(Samples(x, y, depth, surface, angle), layout)
+        back = torch.empty_like(order)
+        back[order] = layout.place
+        return light.view(3, -1).index_select(1, back), opacity.view(-1).index_select(0, back)
 
-    def surroundings(self, x: Samples, y: Samples, z: Samples, angle: float | Samples) -> Colours:
-        """The sky in directions (x, y, z), filtered over `angle` radians."""
-        sky = self.scene.sky
-        flat = torch.sqrt(x * x + z * z)
-        elevation = torch.atan2(-y, flat)
+    def _shaded(self, runs: Samples, layout: Layout) -> tuple[Colours, Float[Tensor, "r n"]]:
+        """Light and opacity of runs: those on solids, then those in the sky."""
+        x, y, depth, surface, angle = runs
+        count = len(self.stage.seen.targets)
+        light, opacity = x.new_empty((3, *x.shape)), torch.ones_like(x)
+        points = self._points(runs, layout)
+        solid = int(layout.starts[2 * count])
+        for part in parts(0, solid, x.device):
+            p = self.table.index_select(1, surface[part])[..., None]
+            rows = self.rows[layout.group[part] // 2]
+            light[:, part] = self._lit(Points(*points[:, part]), p, rows, x[part], y[part], depth[part])
+            opacity[part] = p[OPACITY]
+        for part in parts(solid, len(x), x.device):
+            sky = (x[part], y[part], torch.ones_like(x[part]))
+            light[:, part] = self._surroundings(sky, surface[part] - count, angle[part])
+        return light, opacity
+
+    def _points(self, runs: Samples, layout: Layout) -> Float[Tensor, "9 r n"]:
+        """The fields of Points of all runs on solids, kind by kind."""
+        seen = self.stage.seen
+        points = runs.x.new_empty((9, *runs.x.shape))
+        for kind in seen.kinds:
+            start, end = (int(layout.starts[2 * n]) for n in (kind.start, kind.end))
+            for part in parts(start, end, runs.x.device, effort=kind.shape.effort):
+                places = runs.surface[part]
+                ray = seen.rays(places, runs.x[part], runs.y[part])
+                found = kind.shape.describe(*ray.at(runs.depth[part]), *kind.of(places, torch.float32))
+                p = self.table.index_select(1, places)[..., None]
+                width = runs.angle[part] * runs.depth[part]
+                placed = _placed(found, p, runs.x[part], runs.y[part], width)
+                for row, values in zip(points[:, part], placed, strict=True):
+                    row.copy_(values)
+        return points
+
+    def _surroundings(self, direction: Vector, pair: Int64[Tensor, " r"], angle: float | Values) -> Colours:
+        """The skies of pairs in directions (x, y, z), filtered over `angle` radians."""
+        x, y, z = direction
+        sky = self.skies.index_select(1, pair)[..., None]
+        elevation = torch.atan2(-y, torch.sqrt(x * x + z * z))
         u = torch.atan2(x, z) * (2 * SIDE / (2 * math.pi))
         v = elevation * (3 * SIDE / math.pi)
-        tile = torch.full_like(x, sky.tile, dtype=torch.int32)
         footprint = torch.zeros_like(x) + angle * (2 * SIDE / (2 * math.pi))
-        clouds = self.atlas.sample(tile, u, v, footprint)
-        rise = (elevation * 1.2).clamp(0, 1)[:, None]
-        horizon, zenith = x.new_tensor(sky.horizon), x.new_tensor(sky.zenith)
-        return torch.lerp(horizon + (zenith - horizon) * rise, clouds, sky.clouds)
+        clouds = _planes(self.atlas.sample(sky[7].to(torch.int32), u, v, footprint))
+        rise = (elevation * 1.2).clamp(0, 1)
+        clear = sky[3:6] + (sky[:3] - sky[3:6]) * rise
+        return clear + (clouds - clear) * sky[6]
 
     def _lit(
-        self, points: Points, view: View, x: Samples, y: Samples, depth: Samples
-    ) -> tuple[Colours, Samples]:
-        p = self.table.index_select(1, points.material)
-        albedo = self._albedo(points, p)
-        ox, oy, oz = view.origin
+        self, points: Points, p: Tensor, rows: np.ndarray, x: Values, y: Values, depth: Values
+    ) -> Colours:
+        """The light of points on surfaces p [m r 1]; rows: the same on the host."""
+        albedo = self._albedo(points, p, rows)
+        ox, oy, oz = p[EYE : EYE + 3]
         at = (x * depth + ox, y * depth + oy, depth + oz)
         inverse = -torch.rsqrt(x * x + y * y + 1)
         towards = (x * inverse, y * inverse, inverse)
         normal = (points.nx, points.ny, points.nz)
-        ambient = x.new_tensor(self.scene.ambient)
-        # The hemisphere above is brighter than the ground.
-        diffuse = ambient[:, None] * (0.75 - 0.25 * points.ny)
-        glints = torch.zeros_like(diffuse)
-        for lamp in self.lights:
-            lit, to_light = lamp.on(*at)
-            colour = x.new_tensor(lamp.light.colour)[:, None]
-            diffuse += colour * (lit * _dot(normal, to_light).clamp(min=0))
-            if lamp.light.glint:
-                half = [a + b for a, b in zip(to_light, towards, strict=True)]
-                size = torch.rsqrt(half[0] ** 2 + half[1] ** 2 + half[2] ** 2 + 1e-12)
-                cosine = (_dot(normal, (half[0], half[1], half[2])) * size).clamp(min=0)
-                glints += colour * (lit * p[GLOSS] * torch.exp2(p[EXPONENT] * torch.log2(cosine + 1e-9)))
-        light = albedo * diffuse.T + glints.T
-        return self._mirrored(light, p, normal, towards), p[OPACITY]
-
-    def _albedo(self, points: Points, p: Tensor) -> Colours:
-        base = self.atlas.sample(p[TILE].to(torch.int32), points.u, points.v, points.footprint)
-        detail = self.atlas.sample(
-            p[DETAIL].to(torch.int32), points.detail_u, points.detail_v, points.detail_footprint
-        )
-        bias, gain = p[BIAS : BIAS + 3].T, p[GAIN : GAIN + 3].T
-        weight = p[WEIGHT, :, None]
-        # The detail's light is the square of its tile, about 0.3 on average.
-        return (bias + gain * base).clamp(0, 1) * (1 - weight + weight * 3 * detail).clamp(max=2)
-
-    def _mirrored(self, light: Colours, p: Tensor, normal: Vector, towards: Vector) -> Colours:
-        """Some of the surroundings instead of the surface's own light, more at grazing angles (Schlick)."""
-        chosen = (p[MIRROR] > 0).nonzero().squeeze(-1)
-        if len(chosen) == 0:
-            return light
-        n = [c[chosen] for c in normal]
-        d = [c[chosen] for c in towards]
-        cosine = n[0] * d[0] + n[1] * d[1] + n[2] * d[2]
-        reflected = [2 * cosine * a - b for a, b in zip(n, d, strict=True)]
-        seen = self.surroundings(reflected[0], reflected[1], reflected[2], 0.01)
-        strength = p[MIRROR, chosen]
-        share = (strength + (1 - strength) * 0.5 * (1 - cosine.clamp(0, 1)) ** 5)[:, None]
-        light[chosen] = torch.lerp(light[chosen], seen, share)
+        pair = p[PAIR, :, 0].long()
+        shiny = torch.from_numpy(np.flatnonzero(rows[:, GLOSS] > 0)).to(x.device)
+        diffuse, glints = self.lamps.on(at, normal, towards, pair, shiny, p[GLOSS : GLOSS + 2])
+        light = albedo * diffuse
+        if len(shiny):
+            light[:, shiny] += glints
+        mirrors = torch.from_numpy(np.flatnonzero(rows[:, MIRROR] > 0)).to(x.device)
+        if len(mirrors):
+            n, d = ([c[mirrors] for c in vector] for vector in (normal, towards))
+            own = light[:, mirrors]
+            light[:, mirrors] = self._mirrored(own, p[MIRROR, mirrors], pair[mirrors], n, d)
         return light
 
+    def _albedo(self, points: Points, p: Tensor, rows: np.ndarray) -> Colours:
+        base = _planes(self.atlas.sample(p[TILE].to(torch.int32), points.u, points.v, points.footprint))
+        albedo = (p[BIAS : BIAS + 3] + p[GAIN : GAIN + 3] * base).clamp(0, 1)
+        detailed = torch.from_numpy(np.flatnonzero(rows[:, WEIGHT] > 0)).to(base.device)
+        if len(detailed):
+            tile, weight = p[DETAIL, detailed].to(torch.int32), p[WEIGHT, detailed]
+            u, v, footprint = (c[detailed] for c in points[3:6])
+            detail = _planes(self.atlas.sample(tile, u, v, footprint))
+            # The detail's light is the square of its tile, about 0.3 on average.
+            albedo[:, detailed] *= (1 - weight + weight * 3 * detail).clamp(max=2)
+        return albedo
 
-def _row(material: Material) -> list[float]:
-    return [
-        float(n) for value in astuple(material) for n in (value if isinstance(value, tuple) else (value,))
-    ]
-
-
-def _column(name: str) -> int:
-    """Where a field of Material begins in the table's columns."""
-    start = 0
-    for field, value in Material().__dict__.items():
-        if field == name:
-            return start
-        start += len(value) if isinstance(value, tuple) else 1
-    raise KeyError(name)
-
-
-TILE, DETAIL, WEIGHT, GAIN, BIAS = (_column(n) for n in ("tile", "detail", "weight", "gain", "bias"))
-GLOSS, EXPONENT, MIRROR, OPACITY = (_column(n) for n in ("gloss", "exponent", "mirror", "opacity"))
-
-
-def _dot(a: Vector, b: Vector) -> Samples:
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    def _mirrored(
+        self, light: Colours, strength: Values, pair: Int64[Tensor, " r"], n: list[Tensor], d: list[Tensor]
+    ) -> Colours:
+        """Some of the surroundings instead of the surface's own light, more at grazing angles (Schlick)."""
+        cosine = n[0] * d[0] + n[1] * d[1] + n[2] * d[2]
+        x, y, z = (2 * cosine * a - b for a, b in zip(n, d, strict=True))
+        seen = self._surroundings((x, y, z), pair, 0.01)
+        share = strength + (1 - strength) * 0.5 * (1 - cosine.clamp(0, 1)) ** 5
+        return light + (seen - light) * share
 
 
-def _points(
-    scene: Scene,
-    seen: Sequence[Target],
-    counts: Sequence[int],
-    x: Samples,
-    y: Samples,
-    width: Samples,
-    depth: Samples,
-) -> Points:
-    """Texture coordinates and normals of samples [n] in the order of their solids, `counts` of each.
-
-    width: metres across a sample where the surface faces it.
-    """
-    by_index = {target.number: target for target in seen}
-    buffer = x.new_empty((9, len(x)))
-    material = torch.empty(len(x), dtype=torch.int32, device=x.device)
-    start = 0
-    for index, count in enumerate(counts):
-        if count:
-            part = slice(start, start + count)
-            target = by_index[index]
-            surface = scene.materials[target.solid.material]
-            buffer[:, part] = torch.stack(
-                _surface(target, surface, x[part], y[part], width[part], depth[part])
-            )
-            material[part] = target.solid.material
-            start += count
-    return Points(*buffer.unbind(), material=material)
+# Where the table has what: seven numbers a texture, then the material, the normal's frame, eye and pair.
+TEXTURE, TILE, DETAIL, WEIGHT, GAIN, BIAS, GLOSS, EXPONENT, MIRROR, OPACITY = (
+    0,
+    14,
+    15,
+    16,
+    17,
+    20,
+    23,
+    24,
+    25,
+    26,
+)
+FRAME, EYE, PAIR, WIDTH = 27, 36, 39, 40
 
 
-def _surface(
-    target: Target, material: Material, x: Samples, y: Samples, width: Samples, depth: Samples
-) -> list[Samples]:
-    """The first nine fields of Points, of samples on one solid."""
-    solid = target.solid
-    ray: Ray = target.ray(x, y)
-    u, v, stretch, *normal = solid.shape.surface(*ray.at(depth))
-    inverse = solid.pose.inverse.tolist()
-    a, b, c = normal
-    nx, ny, nz = (a * inverse[0][j] + b * inverse[1][j] + c * inverse[2][j] for j in range(3))
+def _row(
+    target: Target, m: Material, pair: int, tiles: int, origin: tuple[float, float, float]
+) -> list[float]:
+    base = _texture(target, m.pitch, m.angle, m.offset, 0.0)
+    detail = _texture(target, m.detail_pitch, 0.7, m.offset, 37.0)
+    material = m.tile + tiles, m.detail + tiles, m.weight, *m.gain, *m.bias, m.gloss, m.exponent, m.mirror
+    frame = target.solid.pose.inverse.ravel()
+    return [float(n) for n in (*base, *detail, *material, m.opacity, *frame, *origin, pair)]
+
+
+def _texture(
+    target: Target, pitch: float, angle: float, offset: tuple[float, float], lag: float
+) -> tuple[float, ...]:
+    """How texel coordinates follow from a surface's: an affine map by rows; and texels a metre."""
+    unit, girth = target.solid.scale, target.solid.shape.girth
+    density = unit * pitch
+    if girth:
+        # A whole number of tiles around, so that there is no seam.
+        angle, density = 0.0, max(1, round(girth * density / SIDE)) * SIDE / girth
+    cosine, sine = math.cos(angle) * density, math.sin(angle) * density
+    return cosine, -sine, offset[0] + lag, sine, cosine, offset[1] + lag, density / unit
+
+
+def _placed(found: Sequence[Values | float], p: Tensor, x: Values, y: Values, width: Values) -> Points:
+    """Points from what shapes say of them; width: metres across a sample where the surface faces it."""
+    u, v, stretch, a, b, c = found
+    nx, ny, nz = (a * p[FRAME + j] + b * p[FRAME + 3 + j] + c * p[FRAME + 6 + j] for j in range(3))
     facing = nx * x + ny * y + nz
     size = -torch.rsqrt(nx * nx + ny * ny + nz * nz + 1e-20) * facing.sign()
     facing = (facing * size * torch.rsqrt(x * x + y * y + 1)).abs()
-    unit = solid.scale
     pixel = width * torch.rsqrt(facing.clamp(min=0.02)) * stretch
-    coordinates = []
-    for pitch, angle, lag in ((material.pitch, material.angle, 0.0), (material.detail_pitch, 0.7, 37.0)):
-        density = unit * pitch
-        if solid.shape.girth:
-            # A whole number of tiles around, so that there is no seam.
-            turns = max(1, round(solid.shape.girth * density / SIDE))
-            density = turns * SIDE / solid.shape.girth
-            along = u * density + (material.offset[0] + lag)
-            across = v * density + (material.offset[1] + lag)
-        else:
-            cosine, sine = math.cos(angle) * density, math.sin(angle) * density
-            along = u * cosine - v * sine + (material.offset[0] + lag)
-            across = u * sine + v * cosine + (material.offset[1] + lag)
-        coordinates += [along, across, pixel * (density / unit)]
-    return [*coordinates, nx * size, ny * size, nz * size]
+    tile, detail = (
+        (u * t[0] + v * t[1] + t[2], u * t[3] + v * t[4] + t[5], pixel * t[6])
+        for t in (p[TEXTURE : TEXTURE + 7], p[TEXTURE + 7 : TEXTURE + 14])
+    )
+    return Points(*tile, *detail, nx * size, ny * size, nz * size)
+
+
+def _planes(colours: Float[Tensor, "r n 3"]) -> Colours:
+    return colours.movedim(-1, 0).contiguous()

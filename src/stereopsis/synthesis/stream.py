@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from stereopsis.structures import StereoSample
 from stereopsis.synthesis.distributions import Distribution, distribution
 from stereopsis.synthesis.draw import draw_scene
 from stereopsis.synthesis.patterns import photographs
-from stereopsis.synthesis.render import Rendering, render
+from stereopsis.synthesis.render import Rendering, render_batch
 from stereopsis.synthesis.scene import Scene
 
 ENDLESS = 2**31 - 1
@@ -69,7 +69,18 @@ class SyntheticStream(Dataset[StereoSample]):
 
     def rendering(self, index: int) -> Rendering:
         """The pair with everything that is known of it."""
-        return render(self.scene(index), self.size, truth_size=self.truth_size, device=self.device)
+        return self.renderings([index])[0]
+
+    def renderings(self, indices: Sequence[int]) -> list[Rendering]:
+        """Several pairs in one pass, which a GPU needs to be busy; each as `rendering` gives it."""
+        scenes = [self.scene(index) for index in indices]
+        return render_batch(scenes, self.size, truth_size=self.truth_size, device=self.device)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[StereoSample]:
+        """What a DataLoader asks for: on a GPU in one pass."""
+        if self.device.type == "cpu":
+            return [self[index] for index in indices]
+        return [rendering.sample for rendering in self.renderings(indices)]
 
     def sharded(self, *, start: int = 0) -> ShardedStream:
         """The same pairs as an iterable data set, from `start` on."""

@@ -1,6 +1,6 @@
 """Tiles as a stack of mip maps, looked up with a footprint so that nothing sparkles.
 
-All tiles lie in one table of colours; a look-up is one weighted sum of eight of its rows a sample,
+All tiles lie in one table of colours; a look-up is two weighted sums of four of its rows a sample,
 for every sample and tile at once.
 """
 
@@ -16,8 +16,6 @@ from jaxtyping import Float, Int32
 from torch import Tensor
 
 SIDE = 256
-Samples = Float[Tensor, " n"]
-Colours = Float[Tensor, "n 3"]
 
 
 @dataclass(frozen=True)
@@ -44,36 +42,47 @@ class Atlas:
             level = F.avg_pool2d(level, 2)
         return cls(torch.cat(rows), torch.tensor(starts, dtype=torch.int32, device=device), side)
 
-    def sample(self, tile: Int32[Tensor, " n"], u: Samples, v: Samples, footprint: Samples) -> Colours:
+    def sample(
+        self,
+        tile: Int32[Tensor, "#*s"],
+        u: Float[Tensor, "*s"],
+        v: Float[Tensor, "*s"],
+        footprint: Float[Tensor, "*s"],
+    ) -> Float[Tensor, "*s 3"]:
         """Colours at texel coordinates (u, v) of each sample's tile, filtered over `footprint` texels."""
-        finest = len(self.starts) - 1.001
-        level = torch.log2(footprint.clamp(min=1e-6)).clamp(0, finest)
+        level = torch.log2(footprint.clamp(min=1e-6)).clamp(0, len(self.starts) - 1.001)
         lower = torch.floor(level)
         blend = level - lower
-        near = self._taps(tile, u, v, lower.to(torch.int32), 1 - blend)
-        far = self._taps(tile, u, v, lower.to(torch.int32) + 1, blend)
-        indices = torch.stack(near[0] + far[0], dim=1)
-        weights = torch.stack(near[1] + far[1], dim=1)
-        return F.embedding_bag(indices, self.table, per_sample_weights=weights, mode="sum")[:, :3]
+        levels = torch.stack((lower, lower + 1))
+        rows, weights = self._taps(tile, u, v, levels, torch.stack((1 - blend, blend)))
+        colours = F.embedding_bag(
+            torch.stack(rows, dim=-1).view(-1, 4),
+            self.table,
+            per_sample_weights=torch.stack(weights, dim=-1).view(-1, 4),
+            mode="sum",
+        )
+        near, far = colours.view(2, *u.shape, 4)
+        return (near + far)[..., :3]
 
     def _taps(
-        self, tile: Tensor, u: Samples, v: Samples, level: Int32[Tensor, " n"], share: Samples
+        self, tile: Tensor, u: Tensor, v: Tensor, levels: Float[Tensor, "2 *s"], share: Float[Tensor, "2 *s"]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Rows and weights of a bilinear look-up in one level of each sample."""
-        scale = torch.exp2(-level.to(u.dtype))
+        """Rows and weights of a bilinear look-up in two levels of each sample."""
+        scale = torch.exp2(-levels)
         x, y = u * scale - 0.5, v * scale - 0.5
         left, top = torch.floor(x), torch.floor(y)
         fx, fy = x - left, y - top
-        bits = self.side.bit_length() - 1
-        shift = bits - level
+        level = levels.to(torch.int32)
+        shift = self.side.bit_length() - 1 - level
         mask = torch.bitwise_left_shift(torch.ones_like(level), shift) - 1
         x0, y0 = left.to(torch.int32), top.to(torch.int32)
-        x1, y1 = (x0 + 1) & mask, (y0 + 1) & mask
-        x0, y0 = x0 & mask, y0 & mask
-        first = self.starts.index_select(0, level) + torch.bitwise_left_shift(tile, 2 * shift)
-        row0 = first + torch.bitwise_left_shift(y0, shift)
-        row1 = first + torch.bitwise_left_shift(y1, shift)
-        lower, upper = share * fy, share * (1 - fy)
+        x1, y1 = (x0 + 1) & mask, torch.bitwise_left_shift((y0 + 1) & mask, shift)
+        x0, y0 = x0 & mask, torch.bitwise_left_shift(y0 & mask, shift)
+        first = self.starts.index_select(0, level.view(-1)).view(level.shape)
+        first = first + torch.bitwise_left_shift(tile, 2 * shift)
+        row0, row1 = first + y0, first + y1
+        lower = share * fy
+        upper = share - lower
+        right_lower, right_upper = lower * fx, upper * fx
         rows = [row0 + x0, row0 + x1, row1 + x0, row1 + x1]
-        weights = [upper * (1 - fx), upper * fx, lower * (1 - fx), lower * fx]
-        return rows, weights
+        return rows, [upper - right_upper, right_upper, lower - right_lower, right_lower]
