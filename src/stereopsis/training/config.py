@@ -132,6 +132,8 @@ class TrainerSettings:
     accumulate: int = 1
     average: float = 0.0
     """Decay of averaged (EMA) weights, which are validated and shipped; 0 is off."""
+    restart_every: int = 0
+    """Every so many steps an iterative network starts from its own disparity, as on videos; 0 is never."""
     checkpoint_every: int = 500
     validate_every: int = 500
     pictures_every: int = 500

@@ -23,7 +23,7 @@ from stereopsis.io.labels import read_set
 from stereopsis.io.weights import WeightsHeader, as_tuples, read_weights, write_weights
 from stereopsis.layers.convolution import freeze_batch_norm_2d
 from stereopsis.losses import create_loss
-from stereopsis.models.base import Adopting, MonoModel, StereoModel
+from stereopsis.models.base import Adopting, MonoModel, StartableModel, StereoModel
 from stereopsis.models.registry import create
 from stereopsis.prediction.loading import load_model
 from stereopsis.prediction.provenance import Provenance
@@ -102,6 +102,8 @@ def build_task(settings: TrainSettings) -> SupervisedTask:
     """The network (from weights where given), its loss and its optimiser."""
     torch.manual_seed(settings.trainer.seed)
     model = build_model(settings.model)
+    if settings.trainer.restart_every and not isinstance(model, StartableModel):
+        raise ValueError(f"{settings.model.name} takes no start: leave trainer.restart_every out")
     several = settings.trainer.devices * settings.trainer.nodes > 1
     if settings.trainer.sync_batch_norm and several and torch.cuda.is_available():
         synchronise_batch_norms(model, frozen=settings.model.freeze_batch_norm)

@@ -16,7 +16,7 @@ from stereopsis.layers.convolution import freeze_batch_norm_2d
 from stereopsis.models.base import StereoModel
 from stereopsis.structures import StereoOutput, StereoSample
 from stereopsis.training.config import OptimizerSettings, TrainerSettings
-from stereopsis.training.forward import padded_forward
+from stereopsis.training.forward import padded_forward, restarted_forward
 from stereopsis.training.schedule import build_optimizer, build_schedule
 from stereopsis.training.teacher import Teacher
 
@@ -83,7 +83,9 @@ class SupervisedTask(LightningModule):
             freeze_batch_norm_2d(self.model)
 
     def training_step(self, batch: StereoSample, batch_index: int) -> Tensor:
-        output = padded_forward(self.model, batch.pair)
+        every = self.trainer_settings.restart_every
+        restarts = every > 0 and self.global_step % every == every - 1
+        output = (restarted_forward if restarts else padded_forward)(self.model, batch.pair)
         loss = self.loss(output, batch)
         if self.teacher is not None:
             lesson = self.teacher(output, batch.pair)
