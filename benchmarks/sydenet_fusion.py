@@ -1,52 +1,77 @@
 """SyDE-Net's claim in small: a monocular branch helps where matching says little.
 
 A tiny transformer learns relative inverse depth from left images, and is frozen. Then narrow SyDE-Nets learn
-disparity, with that branch and without it, and with and without each attention: the same scenes, crops, steps
-and seeds. End-point error is measured on scenes of another seed: where the image has no texture, where only
-the left camera sees, and over all. Runs that the output holds already are kept.
+disparity, with that branch and without it, and with and without each attention: the same scenes, steps and
+seeds. End-point error is measured on scenes of another seed: where the image has no texture, where only the
+left camera sees, and over all. Scenes, the monocular weights and finished runs are kept, and not made again.
 
-    python benchmarks/sydenet_fusion.py --root TRAINING --held-out-root OTHERS
-
-reads rendered scenes (`stereopsis render`) in folders named after their distributions; without roots pairs
-are rendered ahead, which takes longer than the training of a run.
+    python benchmarks/sydenet_fusion.py
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from stereopsis.data.dataset import Annotations, StereoDataset
-from stereopsis.data.sources.registry import list_pairs
+from stereopsis.data.dataset import Annotations
 from stereopsis.evaluation.measure import measure
 from stereopsis.evaluation.protocols import Column
+from stereopsis.imaging import EffectRanges
 from stereopsis.io.atomic import writing
+from stereopsis.io.files import write_json
 from stereopsis.layers.dpt import enlarge
 from stereopsis.layers.vit import PATCH
 from stereopsis.losses import SequenceLoss
 from stereopsis.models.depth_anything_v2 import DepthAnythingV2
 from stereopsis.models.registry import create
 from stereopsis.models.sydenet import SyDENet
+from stereopsis.models.sydenet.alignment import aligned
 from stereopsis.structures import StereoOutput, StereoPair, StereoSample
 from stereopsis.synthesis import SyntheticStream
+from stereopsis.synthesis.distributions import LOW_TEXTURE
+from stereopsis.training.config import OptimizerSettings
+from stereopsis.training.schedule import build_optimizer, build_schedule
 
-RENDERED = (384, 512)
-REDUCED, SIZE = (144, 192), (128, 192)
-MAX_DISPARITY = 64
+SIZE = (96, 128)
+MAX_DISPARITY = 32
+SCENES = dataclasses.replace(
+    LOW_TEXTURE,
+    name="standing-things",
+    layouts={"ground": 1, "room": 1},
+    focal=(0.9, 1.1),
+    baseline=(0.1, 0.1),
+    nearest=(0.15, 0.23),
+    farthest=(0.02, 0.04),
+    doffs_chance=0.0,
+    objects=(4, 8),
+    shapes={"box": 2, "cylinder": 1, "ellipsoid": 1},
+    patterns={"plain": 3, "noise": 2, "leaves": 2, "bricks": 1, "glyphs": 1},
+    apparent=(0.06, 0.16),
+    floating=0.0,
+    stacked=0.0,
+    texel=(1.0, 2.5),
+    glossy=0.0,
+    mirrors=0.0,
+    transparent=0.0,
+    lamps=(0, 1),
+    tilt=0.0,
+    effects=EffectRanges.none(),
+)
+"""A few plain or patterned things on a floor, before walls or the sky: where a foot stands tells how far."""
+
 ARMS: dict[str, dict[str, object]] = {
     "fused": {},
     "stereo alone": {"monocular": False},
     "fused, no channel attention": {"channel_attention": False},
     "fused, spatial attention": {"spatial_attention": True},
-    "monocular features, nothing mixed": {"mixed_iterations": 0},
 }
 COLUMNS = (Column("epe", "textureless"), Column("epe", "occ"), Column("epe"), Column("bad-3"))
 
@@ -55,112 +80,97 @@ COLUMNS = (Column("epe", "textureless"), Column("epe", "occ"), Column("epe"), Co
 class Settings:
     """What must be equal for a run to be kept."""
 
-    monocular_steps: int
-    steps: int
-    batch: int
-    rate: float
-    iterations: int
-    mixed_iterations: int
-    hidden: int
-    distributions: tuple[str, ...]
-    training_pairs: int
-    held_out_pairs: int
+    training_pairs: int = 600
+    held_out_pairs: int = 60
+    monocular_steps: int = 1000
+    monocular_batch: int = 8
+    steps: int = 200
+    batch: int = 2
+    rate: float = 2e-3
+    iterations: int = 3
+    mixed_iterations: int = 2
+    hidden: int = 32
 
 
 # Scenes
 
 
-def scenes(root: Path | None, seed: int, settings: Settings, count: int) -> list[StereoSample]:
-    """So many pairs in all, equally many of each distribution, reduced."""
-    share = count // len(settings.distributions)
-    found: list[StereoSample] = []
-    for name in settings.distributions:
-        found += [reduced(sample) for sample in opened(root, name, seed, share)]
-    return found
+def scenes(folder: Path, seed: int, count: int) -> StereoSample:
+    """So many pairs as one batch, rendered unless an earlier run left them."""
+    path = folder / f"{SCENES.name}-{seed}-{count}.pt"
+    if not path.exists():
+        stream = SyntheticStream(seed, SCENES, size=SIZE)
+        rendered = StereoSample.stack([dataclasses.replace(stream[i], info=()) for i in range(count)])
+        maps = {"left": rendered.pair.left, "right": rendered.pair.right}
+        maps |= {name: getattr(rendered, name) for name in ("disparity", "valid", "occluded")}
+        folder.mkdir(parents=True, exist_ok=True)
+        with writing(path) as temporary:
+            torch.save(maps, temporary)
+    maps = torch.load(path, weights_only=True)
+    pair = StereoPair(maps["left"], maps["right"])
+    return StereoSample(pair, maps["disparity"], maps["valid"], occluded=maps["occluded"])
 
 
-def opened(root: Path | None, distribution: str, seed: int, count: int) -> Iterable[StereoSample]:
-    if root is None:
-        stream = SyntheticStream(seed, distribution, size=RENDERED)
-        return (stream.rendering(index).sample for index in range(count))
-    files = list_pairs("scenes", "truth", root=root / distribution)
-    if len(files) < count:
-        raise ValueError(f"{root / distribution} holds {len(files)} scenes, {count} were asked for")
-    return StereoDataset(files[:count])
+def drawn(training: StereoSample, size: int, order: torch.Generator) -> StereoSample:
+    picked = torch.randint(len(training.disparity), (size,), generator=order)
+    return training.map(lambda tensor: tensor[picked])
 
 
-def reduced(sample: StereoSample) -> StereoSample:
-    """Images by area, truth by the pixel at the centre."""
-    factor = REDUCED[1] / sample.disparity.shape[-1]
-
-    def picked(map_: Tensor) -> Tensor:
-        return F.interpolate(map_[None, None].float(), REDUCED, mode="nearest-exact")[0, 0]
-
-    left, right = (
-        F.interpolate(x[None], REDUCED, mode="area")[0] for x in (sample.pair.left, sample.pair.right)
-    )
-    disparity = factor * picked(sample.disparity)
-    assert sample.occluded is not None
-    return StereoSample(
-        StereoPair(left, right),
-        disparity,
-        (picked(sample.valid) > 0) & (disparity < MAX_DISPARITY),
-        occluded=picked(sample.occluded) > 0,
-    )
+def each(held_out: StereoSample) -> list[StereoSample]:
+    return [held_out.map(lambda tensor, i=i: tensor[i]) for i in range(len(held_out.disparity))]
 
 
-def cropped(sample: StereoSample, top: int) -> StereoSample:
-    rows = slice(top, top + SIZE[0])
-    return sample.map(lambda tensor: tensor[..., rows, :])
+# Training
 
 
-def centred(sample: StereoSample) -> StereoSample:
-    return cropped(sample, (REDUCED[0] - SIZE[0]) // 2)
+class Trainer:
+    """Muon, up to the rate and down again; the gradient's norm is clipped to 1, as published."""
+
+    def __init__(self, model: nn.Module, rate: float, steps: int) -> None:
+        self.model = model
+        recipe = OptimizerSettings(
+            name="muon",
+            lr=rate,
+            momentum=0.95,
+            betas=[0.9, 0.99],
+            weight_decay=1e-5,
+            schedule="warmup-cosine",
+            warmup=0.05,
+            final=0.01,
+        )
+        self.optimizer = build_optimizer(model, recipe)
+        self.schedule = build_schedule(self.optimizer, recipe, steps)
+        self.curve: list[float] = []
+
+    def step(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.schedule.step()
+        self.curve.append(loss.item())
+        if len(self.curve) % 20 == 0:
+            print(f"  step {len(self.curve)}: {sum(self.curve[-20:]) / 20:.3f}", flush=True)
 
 
-def batch_of(training: list[StereoSample], size: int, order: torch.Generator) -> StereoSample:
-    """Pairs drawn at random, each with rows from a random one on."""
-    picked = torch.randint(len(training), (size,), generator=order).tolist()
-    tops = torch.randint(REDUCED[0] - SIZE[0] + 1, (size,), generator=order).tolist()
-    return StereoSample.stack([cropped(training[i], top) for i, top in zip(picked, tops, strict=True)])
-
-
-# The monocular branch
-
-
-def train_monocular(training: list[StereoSample], settings: Settings) -> tuple[DepthAnythingV2, list[float]]:
-    """Encoder and head on left images, by a loss that ignores scale and offset."""
+def train_monocular(training: StereoSample, settings: Settings) -> tuple[DepthAnythingV2, list[float]]:
+    """Encoder and head on left images, some of them mirrored, by a loss that ignores scale and offset."""
     torch.manual_seed(0)
     model = create("depth-anything-v2-small", encoder="tiny")
     assert isinstance(model, DepthAnythingV2)
     assert model.head.conv3.bias is not None
-    torch.nn.init.constant_(model.head.conv3.bias, 1.0)  # its last ReLU must not begin shut
-    steps = settings.monocular_steps
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.1)
+    nn.init.constant_(model.head.conv3.bias, 1.0)  # its last ReLU must not begin shut
+    trainer = Trainer(model, settings.rate, settings.monocular_steps)
     order = torch.Generator().manual_seed(0)
-    curve = []
-    for _ in range(steps):
-        sample = batch_of(training, 8, order)
-        value = affine_invariant(relative_depth(model, sample.pair.left), sample.disparity, sample.valid)
-        optimizer.zero_grad()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        curve.append(value.item())
-    return model.eval(), curve
-
-
-@torch.inference_mode()
-def correlation(model: DepthAnythingV2, held_out: list[StereoSample]) -> float:
-    """Of its maps with the truth, mean over scenes."""
-    found = []
-    for sample in (centred(sample) for sample in held_out):
-        depth = relative_depth(model, sample.pair.left[None])[0]
-        both = torch.stack([depth[sample.valid], sample.disparity[sample.valid]])
-        found.append(torch.corrcoef(both)[0, 1].item())
-    return round(sum(found) / len(found), 4)
+    for _ in range(settings.monocular_steps):
+        sample = drawn(training, settings.monocular_batch, order)
+        mirrored = torch.rand((), generator=order) < 0.5
+        left, truth, valid = (
+            tensor.flip(-1) if mirrored else tensor
+            for tensor in (sample.pair.left, sample.disparity, sample.valid)
+        )
+        trainer.step(affine_invariant(relative_depth(model, left), truth, valid))
+    return model.eval(), trainer.curve
 
 
 def relative_depth(model: DepthAnythingV2, left: Tensor) -> Tensor:
@@ -180,10 +190,10 @@ def affine_invariant(depth: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
     return (share * (standard(depth) - standard(truth)).abs()).sum((1, 2)).mean()
 
 
-# The stereo networks
-
-
-def build(arm: str, seed: int, prior: DepthAnythingV2, settings: Settings) -> SyDENet:
+def train(
+    arm: str, seed: int, prior: DepthAnythingV2, training: StereoSample, settings: Settings
+) -> tuple[SyDENet, list[float]]:
+    """A network of that arm and the losses of its steps; the published loss, the same pairs for each arm."""
     torch.manual_seed(seed)
     options: dict[str, object] = {
         "encoder": "tiny",
@@ -196,80 +206,72 @@ def build(arm: str, seed: int, prior: DepthAnythingV2, settings: Settings) -> Sy
     assert isinstance(model, SyDENet)
     if model.config.monocular:
         model.adopt(prior)
-    return model
-
-
-def train(model: SyDENet, seed: int, training: list[StereoSample], settings: Settings) -> list[float]:
-    """The losses of all steps; the published recipe but for rate, steps, batch and crop."""
-    neck = [p for key, p in model.named_parameters() if key.startswith("neck.")]
-    rest = [p for key, p in model.named_parameters() if p.requires_grad and not key.startswith("neck.")]
-    rates = [settings.rate, settings.rate / 2][: 1 + bool(neck)]
-    groups = [{"params": group, "lr": rate} for group, rate in zip((rest, neck), rates, strict=False)]
-    optimizer = torch.optim.AdamW(groups, weight_decay=1e-5)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        rates,
-        total_steps=settings.steps,
-        pct_start=0.05,
-        anneal_strategy="linear",
-        cycle_momentum=False,
-    )
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            layer.to(memory_format=torch.channels_last)  # trains a third quicker
     loss = SequenceLoss(initial=1.0, max_disparity=float(MAX_DISPARITY))
+    trainer = Trainer(model.train(), settings.rate, settings.steps)
     order = torch.Generator().manual_seed(seed)
-    device, curve = next(model.parameters()).device, []
-    for step in range(settings.steps):
-        sample = batch_of(training, settings.batch, order).to(device)
-        value = loss(model.train()(sample.pair.left, sample.pair.right), sample)
-        optimizer.zero_grad()
-        value.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        curve.append(value.item())
-        if step % 20 == 19:
-            print(f"  step {step + 1}: {sum(curve[-20:]) / 20:.3f}", flush=True)
-    return curve
+    for _ in range(settings.steps):
+        sample = drawn(training, settings.batch, order)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model(sample.pair.left, sample.pair.right)
+        trainer.step(loss(output, sample))
+    return model.eval(), trainer.curve
 
 
-class Pooled:
-    """Figures over all pixels of all scenes."""
-
-    def __init__(self) -> None:
-        self.totals: dict[str, list[float]] = {}
-
-    def add(self, kind: str, disparity: Tensor, sample: StereoSample) -> None:
-        figures = measure(StereoOutput(disparity), sample, Annotations(), COLUMNS)
-        for column, figure in zip(COLUMNS, figures, strict=True):
-            total = self.totals.setdefault(kind + column.name, [0.0, 0.0])
-            total[0] += figure.value * figure.pixels if figure.pixels else 0.0
-            total[1] += figure.pixels
-
-    def means(self) -> dict[str, float]:
-        return {name: round(total / max(pixels, 1), 4) for name, (total, pixels) in self.totals.items()}
+# Measurement
 
 
 @torch.inference_mode()
-def errors(model: SyDENet, held_out: list[StereoSample]) -> dict[str, float]:
-    """Of the answer; where networks fuse also before the refinement, and of the other branch."""
-    model.eval()
-    device, pooled = next(model.parameters()).device, Pooled()
-    for sample in (centred(sample) for sample in held_out):
-        output = model(sample.pair.left[None].to(device), sample.pair.right[None].to(device))
-        maps = {"": output.disparity}
-        if output.monocular is not None:
-            maps |= {"unrefined ": output.iterates[-1], "monocular ": output.monocular}
-        for kind, map_ in maps.items():
-            pooled.add(kind, map_[0].cpu(), sample)
-    return pooled.means()
+def knowledge(model: DepthAnythingV2, held_out: StereoSample) -> dict[str, float]:
+    """What its maps say: their mean correlation with the truth, and their errors once fitted to it."""
+    maps = torch.cat([relative_depth(model, sample.pair.left[None]) for sample in each(held_out)])
+    found = []
+    for depth, sample in zip(maps, each(held_out), strict=True):
+        both = torch.stack([depth[sample.valid], sample.disparity[sample.valid]])
+        found.append(torch.corrcoef(both)[0, 1].item())
+    fitted = errors(aligned(maps, held_out.disparity), held_out)
+    return {"correlation": round(sum(found) / len(found), 4), **fitted}
 
 
-def constant_errors(held_out: list[StereoSample]) -> dict[str, float]:
-    """What answering every scene's median everywhere would err: networks above it do not match yet."""
-    pooled = Pooled()
-    for sample in (centred(sample) for sample in held_out):
-        median = sample.disparity[sample.valid].median()
-        pooled.add("", median.expand(sample.disparity.shape).clone(), sample)
-    return pooled.means()
+@torch.inference_mode()
+def answers(model: SyDENet, held_out: StereoSample) -> dict[str, Tensor]:
+    """The disparity of every scene, and where networks fuse that of the other branch."""
+    outputs = [
+        model(pair.left[None], pair.right[None]) for pair in (sample.pair for sample in each(held_out))
+    ]
+    found = {"": torch.cat([output.disparity for output in outputs])}
+    if model.config.mixed:
+        found["monocular "] = torch.cat([output.monocular for output in outputs])
+    return found
+
+
+def medians(held_out: StereoSample) -> Tensor:
+    """Every scene's median everywhere: networks that err more do not match yet."""
+    return torch.stack(
+        [s.disparity[s.valid].median().expand(s.disparity.shape).clone() for s in each(held_out)]
+    )
+
+
+def errors(disparity: Tensor, held_out: StereoSample) -> dict[str, float]:
+    """Pooled over all pixels of all scenes."""
+    rows = [
+        measure(StereoOutput(map_), sample, Annotations(), COLUMNS)
+        for map_, sample in zip(disparity, each(held_out), strict=True)
+    ]
+    found = {}
+    for column, figures in zip(COLUMNS, zip(*rows, strict=True), strict=True):
+        total = sum(figure.value * figure.pixels for figure in figures if figure.pixels)
+        found[column.name] = round(total / sum(figure.pixels for figure in figures), 4)
+    return found
+
+
+def shares(held_out: StereoSample) -> dict[str, float]:
+    """How much of the held-out truth lies in each kind of region."""
+    rows = [measure(StereoOutput(s.disparity), s, Annotations(), COLUMNS) for s in each(held_out)]
+    counts = [sum(figure.pixels for figure in figures) for figures in zip(*rows, strict=True)]
+    return {column.mask: round(count / counts[2], 4) for column, count in zip(COLUMNS, counts, strict=True)}
 
 
 # The experiment
@@ -277,69 +279,41 @@ def constant_errors(held_out: list[StereoSample]) -> dict[str, float]:
 
 def main() -> None:
     arguments = _arguments()
-    settings = Settings(
-        arguments.monocular_steps,
-        arguments.steps,
-        arguments.batch,
-        arguments.rate,
-        arguments.iterations,
-        arguments.mixed_iterations,
-        arguments.hidden,
-        tuple(arguments.distributions),
-        arguments.training,
-        arguments.held_out,
-    )
+    settings, folder = Settings(steps=arguments.steps), arguments.folder
     report = _kept(arguments.output, settings)
-    training = scenes(arguments.root, 1, settings, settings.training_pairs)
-    held_out = scenes(arguments.held_out_root, 2, settings, settings.held_out_pairs)
-    report["shares_of_pixels"] = _shares(held_out)
-    report["constant"] = constant_errors(held_out)
-    prior, report["monocular"] = _prior(arguments.folder, training, settings)
-    report["monocular"]["correlation"] = correlation(prior, held_out)
-    wanted = [(arm, seed) for seed in arguments.seeds for arm in arguments.repeated]
-    for arm, seed in [*wanted, *((arm, arguments.seeds[0]) for arm in arguments.once)]:
-        if any((run["arm"], run["seed"]) == (arm, seed) for run in report["runs"]):
-            continue
-        print(f"{arm}, seed {seed}", flush=True)
-        start = time.process_time()
-        model = build(arm, seed, prior, settings).to(arguments.device)
-        curve = train(model, seed, training, settings)
-        run = {
-            "arm": arm,
-            "seed": seed,
-            "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-            "cpu_seconds": round(time.process_time() - start, 1),
-            **errors(model, held_out),
-            "loss": _thinned(curve),
-        }
-        others = _kept(arguments.output, settings)["runs"]  # of a process beside this one
-        report["runs"] = sorted([*others, run], key=lambda run: (list(ARMS).index(run["arm"]), run["seed"]))
-        _write(arguments.output, report)
-        print(_table(report), flush=True)
+    training = scenes(folder, 1, settings.training_pairs)
+    held_out = scenes(folder, 2, settings.held_out_pairs)
+    prior, monocular = _prior(folder, training, settings)
+    report["shares_of_pixels"] = shares(held_out)
+    report["monocular"] = {**monocular, **knowledge(prior, held_out)}
+    report["constant"] = errors(medians(held_out), held_out)
+    for seed in arguments.seeds:
+        for arm in arguments.arms:
+            if any((run["arm"], run["seed"]) == (arm, seed) for run in report["runs"]):
+                continue
+            print(f"{arm}, seed {seed}", flush=True)
+            start = time.process_time()
+            model, curve = train(arm, seed, prior, training, settings)
+            seconds = round(time.process_time() - start, 1)
+            found = answers(model, held_out)
+            figures = {k + name: v for k, d in found.items() for name, v in errors(d, held_out).items()}
+            learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+            run = {"arm": arm, "seed": seed, "trained_parameters": learning, "cpu_seconds": seconds}
+            report["runs"].append({**run, **figures, "loss": _thinned(curve)})
+            report["runs"].sort(key=lambda run: (list(ARMS).index(run["arm"]), run["seed"]))
+            _write(arguments.output, report)
+            print(_table(report), flush=True)
     _write(arguments.output, report)
     print(_table(report))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--root", type=Path, help="training scenes, in a folder for each distribution")
-    parser.add_argument("--held-out-root", type=Path, help="other scenes, likewise")
-    parser.add_argument("--distributions", nargs="+", default=["low-texture", "indoor"])
-    parser.add_argument("--training", type=int, default=400)
-    parser.add_argument("--held-out", type=int, default=40)
-    parser.add_argument("--monocular-steps", type=int, default=600)
-    parser.add_argument("--steps", type=int, default=160)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--iterations", type=int, default=4)
-    parser.add_argument("--mixed-iterations", type=int, default=2)
-    parser.add_argument("--device", default="cpu", help="of the stereo networks")
-    parser.add_argument("--hidden", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=Settings.steps, help="of the stereo networks")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--repeated", nargs="*", choices=ARMS, default=list(ARMS)[:2], help="with every seed")
-    parser.add_argument("--once", nargs="*", choices=ARMS, default=list(ARMS)[2:], help="with the first seed")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument(
-        "--folder", type=Path, default=Path("build/benchmarks"), help="for the monocular weights"
+        "--folder", type=Path, default=Path("build/sydenet-fusion"), help="scenes, weights, answers"
     )
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/sydenet-fusion.json"))
     return parser.parse_args()
@@ -347,9 +321,12 @@ def _arguments() -> argparse.Namespace:
 
 def _kept(path: Path, settings: Settings) -> dict:
     """The report so far; ValueError where it was made with other settings."""
-    own = json.loads(json.dumps(vars(settings)))
+    own = dataclasses.asdict(settings)
     if not path.exists():
-        what = f"tiny encoder, {SIZE[1]}x{SIZE[0]}; errors in pixels, pooled over all pixels of a kind"
+        what = (
+            f"tiny encoder, {SIZE[1]}x{SIZE[0]}; bfloat16 in training; "
+            "errors in pixels, pooled over all pixels of a kind"
+        )
         return {"what": what, "settings": own, "torch": torch.__version__, "runs": []}
     report = json.loads(path.read_text())
     if report["settings"] != own:
@@ -357,10 +334,9 @@ def _kept(path: Path, settings: Settings) -> dict:
     return report
 
 
-def _prior(folder: Path, training: list[StereoSample], settings: Settings) -> tuple[DepthAnythingV2, dict]:
+def _prior(folder: Path, training: StereoSample, settings: Settings) -> tuple[DepthAnythingV2, dict]:
     """The monocular network and what its training cost, trained unless an earlier run left it."""
-    numbers = f"{settings.monocular_steps}-{settings.training_pairs}"
-    path = folder / f"sydenet-fusion-monocular-{numbers}.pt"
+    path = folder / f"monocular-{settings.monocular_steps}.pt"
     if path.exists():
         model = create("depth-anything-v2-small", encoder="tiny")
         assert isinstance(model, DepthAnythingV2)
@@ -370,19 +346,9 @@ def _prior(folder: Path, training: list[StereoSample], settings: Settings) -> tu
     start = time.process_time()
     model, curve = train_monocular(training, settings)
     record = {"cpu_seconds": round(time.process_time() - start, 1), "loss": _thinned(curve)}
-    print(json.dumps(record), flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
     with writing(path) as temporary:
         torch.save({"state": model.state_dict(), "record": record}, temporary)
     return model, record
-
-
-def _shares(held_out: list[StereoSample]) -> dict[str, float]:
-    """How much of the held-back truth lies in each kind of region."""
-    samples = [centred(sample) for sample in held_out]
-    zero = [measure(StereoOutput(sample.disparity), sample, Annotations(), COLUMNS) for sample in samples]
-    counts = [sum(figures[k].pixels for figures in zero) for k in range(3)]
-    return {column.mask: round(count / counts[2], 4) for column, count in zip(COLUMNS, counts, strict=False)}
 
 
 def _thinned(curve: list[float]) -> list[float]:
@@ -391,23 +357,26 @@ def _thinned(curve: list[float]) -> list[float]:
 
 def _table(report: dict) -> str:
     """Mean over seeds, and from the least to the largest."""
-    runs = [{"arm": "(every scene's median)", **report["constant"]}, *report["runs"]]
-    lines = [f"{'':36}" + "".join(f"{column.name:>26}" for column in COLUMNS)]
+    yardsticks = {
+        "(every scene's median)": report["constant"],
+        "(monocular map, fitted to truth)": report["monocular"],
+    }
+    runs = [*({"arm": arm, **figures} for arm, figures in yardsticks.items()), *report["runs"]]
+    lines = [f"{'':34}" + "".join(f"{column.name:>22}" for column in COLUMNS)]
     for arm in dict.fromkeys(run["arm"] for run in runs):
         own = [run for run in runs if run["arm"] == arm]
         cells = []
         for column in COLUMNS:
             values = [run[column.name] for run in own]
-            spread = f" ({min(values):.2f}-{max(values):.2f})" if len(values) > 1 else ""
+            spread = f" ({min(values):.3f}-{max(values):.3f})" if len(values) > 1 else ""
             cells.append(f"{sum(values) / len(values):.3f}{spread}")
-        lines.append(f"{arm:36}" + "".join(f"{cell:>26}" for cell in cells))
+        lines.append(f"{arm:34}" + "".join(f"{cell:>22}" for cell in cells))
     return "\n".join(lines)
 
 
 def _write(path: Path, report: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n")
+    write_json(path, report)
 
 
 if __name__ == "__main__":
