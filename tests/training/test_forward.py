@@ -7,11 +7,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from stereopsis.models.base import StereoModel
 from stereopsis.models.registry import create
-from stereopsis.structures import IterativeOutput, StereoPair
+from stereopsis.structures import IterativeOutput, StereoOutput, StereoPair
+from stereopsis.training import main, task
 from stereopsis.training.config import TrainSettings
 from stereopsis.training.forward import padded_forward, restarted_forward
-from stereopsis.training.main import build_task
+from stereopsis.training.main import build_task, train
 
 
 def _pair() -> StereoPair:
@@ -49,3 +51,22 @@ def test_every_weight_still_learns_under_autocast_after_the_pass_without_gradien
 def test_networks_that_take_no_start_are_refused(tiny: Callable[..., TrainSettings]) -> None:
     with pytest.raises(ValueError, match=r"takes no start: leave trainer\.restart_every out"):
         build_task(tiny("trainer.restart_every=2"))
+
+
+def test_every_so_many_steps_begin_from_the_networks_own_disparity(
+    tiny: Callable[..., TrainSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: list[str] = []
+
+    def noting(kind: str) -> Callable[..., StereoOutput]:
+        def forward(model: StereoModel, pair: StereoPair) -> StereoOutput:
+            kinds.append(kind)
+            return padded_forward(model, pair)
+
+        return forward
+
+    monkeypatch.setattr(main, "StartableModel", StereoModel)  # StereoNet, which is quick, may pass for one
+    monkeypatch.setattr(task, "restarted_forward", noting("restarted"))
+    monkeypatch.setattr(task, "padded_forward", noting("plain"))
+    train(tiny("trainer.restart_every=3", "trainer.max_steps=6"))
+    assert kinds == ["plain", "plain", "restarted"] * 2
