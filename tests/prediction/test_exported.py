@@ -145,13 +145,15 @@ def test_a_file_of_another_program_is_refused(suffix: str, tmp_path: Path) -> No
         load(path)
 
 
-@pytest.mark.parametrize(("suffix", "module"), [(".onnx", "onnxruntime"), (".xml", "openvino")])
+@pytest.mark.parametrize(
+    ("suffix", "module", "extra"), [(".onnx", "onnxruntime", "export"), (".xml", "openvino", "openvino")]
+)
 def test_a_missing_runtime_names_the_extra(
-    suffix: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suffix: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_export(tmp_path / f"fake{suffix}", _HEADER)
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ValueError, match=rf"{module}.*pip install 'stereopsis\[export\]'"):
+    with pytest.raises(ValueError, match=rf"{module}.*pip install 'stereopsis\[{extra}\]'"):
         load(path)
 
 
