@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from stereopsis.data.augment import zoom
 from stereopsis.data.dataset import StereoDataset
 from stereopsis.data.sources.registry import list_pairs
 from stereopsis.io.atomic import writing
+from stereopsis.io.files import write_json
 from stereopsis.metrics.disparity import bad, epe
 from stereopsis.models.base import StartableModel
 from stereopsis.prediction.classical import SGBM
@@ -304,8 +304,7 @@ def main() -> None:
 
 def write(path: Path, found: dict[str, object]) -> None:
     """The JSON and the figure beside it, whole or not at all."""
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(found, indent=1) + "\n")
+    write_json(path, found)
     curves = cast(dict[str, dict[str, list[float]]], found["curves"])
     with writing(path.with_suffix(".svg")) as temporary:
         temporary.write_text(

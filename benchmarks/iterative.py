@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 import literal_iterative as literal
 from literal_sydenet import sydenet
 from stereopsis.io.atomic import writing
+from stereopsis.io.files import write_json
 from stereopsis.layers.correlation import RowCorrelation, Storage
 from stereopsis.models.registry import model_from_official
 
@@ -284,7 +285,7 @@ def main() -> None:
     kept = {(row["network"], row["iterations"]): row for row in [*record["networks"], *measured]}
     record["networks"] = list(kept.values())
     if arguments.json:
-        arguments.json.write_text(json.dumps(record, indent=2) + "\n")
+        write_json(arguments.json, record)
 
 
 def _size(text: str) -> tuple[int, int]:

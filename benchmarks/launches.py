@@ -20,7 +20,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stereopsis.imaging import apply_effects, quantise
-from stereopsis.io.atomic import writing
+from stereopsis.io.files import write_json
 from stereopsis.synthesis import SyntheticStream, truth, visibility
 from stereopsis.synthesis.render import render_images
 from stereopsis.synthesis.shading import Shader
@@ -78,8 +78,7 @@ def main() -> None:
     }
     print(json.dumps(result, indent=1))
     if arguments.json:
-        with writing(arguments.json) as temporary:
-            temporary.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(arguments.json, result)
 
 
 def count(stream: SyntheticStream, indices: Sequence[int]) -> tuple[dict[str, int], int, int]:

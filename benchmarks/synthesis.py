@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from stereopsis.imaging import apply_effects, quantise
+from stereopsis.io.files import write_json
 from stereopsis.synthesis import DISTRIBUTIONS, SyntheticStream
 from stereopsis.synthesis.render import render_images
 from stereopsis.synthesis.shading import Shader
@@ -114,7 +115,7 @@ def _report(result: dict[str, object], path: Path | None) -> None:
     if path:
         known = json.loads(path.read_text()) if path.exists() else {}
         known[str(result.get("distribution", "all"))] = result
-        path.write_text(json.dumps(known, indent=1) + "\n")
+        write_json(path, known)
 
 
 def main() -> None:

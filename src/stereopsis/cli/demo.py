@@ -33,6 +33,7 @@ def demo(
     from stereopsis.io.images import write_image
     from stereopsis.prediction.loading import DEFAULT, load
     from stereopsis.prediction.mirrored import Mirrored
+    from stereopsis.prediction.runtimes import runtime_of
     from stereopsis.synthesis import SyntheticStream
     from stereopsis.visual import image_picture
 
@@ -54,7 +55,7 @@ def demo(
     files, count = write_outputs(output, sample.pair, result, calibration=calibration, both=True)
     write_image(output / "panel.png", _panel(sample, result))
     made = ("left.png", "right.png", "truth.pfm", "calibration.json", *files, "panel.png")
-    by = named(name, getattr(loaded, "runtime", None))
+    by = named(name, runtime_of(loaded))
     typer.echo(f"rendered a pair of {width}x{height}, and predicted it with {by}")
     typer.echo(_measured(sample, result))
     typer.echo(f"wrote {count:,} points and {len(made)} files to {output}/: {', '.join(made)}")

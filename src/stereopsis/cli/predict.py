@@ -89,6 +89,7 @@ def predict(
     """
     from stereopsis.cli._outputs import Cloud, check_folder
     from stereopsis.prediction.composition import Wrapping
+    from stereopsis.prediction.runtimes import runtime_of
     from stereopsis.prediction.superresolution import enlarged_size
 
     if mono:
@@ -122,7 +123,7 @@ def predict(
     cloud = Cloud(min_confidence=min_confidence, near=near, far=far)
     work = _Work(predictor, wrapping, known, cloud, superresolution, mixture)
     summaries, failures = _run(jobs, work, output)
-    _say(summaries, name, getattr(predictor, "runtime", None), output, as_json=json)
+    _say(summaries, name, runtime_of(predictor), output, as_json=json)
     if failures:
         raise typer.Exit(2)
 

@@ -13,6 +13,7 @@ import torch
 
 from stereopsis.geometry import occlusion
 from stereopsis.prediction.classical import SGBM
+from stereopsis.prediction.runtimes import runtime_of
 from stereopsis.structures import Predictor, StereoOutput, StereoPair
 
 _AGREEMENT = 2.0
@@ -36,7 +37,7 @@ class RefinedSGBM:
     @property
     def runtime(self) -> str | None:
         """What runs the network."""
-        return getattr(self.network, "runtime", None)
+        return runtime_of(self.network)
 
     def __call__(self, pair: StereoPair) -> StereoOutput:
         found, seen = self.matcher(pair), self.network(pair)

@@ -66,6 +66,11 @@ def installed(suffix: str) -> bool:
     return importlib.util.find_spec({".onnx": "onnxruntime", ".xml": "openvino"}[suffix]) is not None
 
 
+def runtime_of(predictor: object) -> str | None:
+    """What runs a predictor's network and its arithmetic; None where it has none, or does not tell."""
+    return getattr(predictor, "runtime", None)
+
+
 def installation(suffix: str) -> str:
     """The command that installs the runtime of files that end so."""
     extra = {".onnx": "export", ".xml": "openvino"}[suffix]

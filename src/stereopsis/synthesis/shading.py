@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
-from stereopsis.synthesis.lamps import Lamps
+from stereopsis.synthesis.lamps import Lamps, Vector
 from stereopsis.synthesis.scene import Material, Scene
 from stereopsis.synthesis.shapes import Values
 from stereopsis.synthesis.texture import SIDE, Atlas
@@ -21,7 +21,6 @@ from stereopsis.synthesis.truth import Stage
 from stereopsis.synthesis.visibility import RUN, Layout, Target, parts
 
 Colours = Float[Tensor, "3 r n"]
-Vector = tuple[Values, Values, Values]
 
 
 class Samples(NamedTuple):
