@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stereopsis.models.fast import Fast, around_the_likeliest, correlation_planes
+from stereopsis.models.fast import Fast, around_the_median, correlation_planes
 from stereopsis.models.registry import create
 from stereopsis.prediction.network import NetworkPredictor
 from stereopsis.structures import StereoPair
@@ -37,7 +37,13 @@ def test_correlation_planes_are_cosines_of_feature_groups_at_every_shift() -> No
 def test_a_cell_that_sees_two_surfaces_takes_the_likelier_one() -> None:
     probabilities = torch.zeros(1, 24, 1, 1)
     probabilities[0, 3], probabilities[0, 4], probabilities[0, 20] = 0.4, 0.2, 0.4 - 1e-3
-    assert float(around_the_likeliest(probabilities)) == pytest.approx(3 + 1 / 3)
+    assert float(around_the_median(probabilities)) == pytest.approx(3 + 1 / 3)
+
+
+def test_a_cell_that_knows_little_takes_the_plane_with_the_least_expected_error() -> None:
+    probabilities = torch.zeros(1, 24, 1, 1)
+    probabilities[0, 4:12], probabilities[0, 22] = 0.1, 0.2
+    assert float(around_the_median(probabilities)) == pytest.approx(8)
 
 
 @pytest.mark.parametrize("most", [64, 192, 400])

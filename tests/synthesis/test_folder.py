@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -71,10 +72,24 @@ def test_a_stopped_run_leaves_no_half_scene_and_is_continued(order, monkeypatch)
     before = (order.output / "sanity-7-000000" / "scene.json").stat().st_mtime_ns
     # What a killed process leaves behind is cleared away.
     (order.output / ".sanity-7-000001.dead.part").mkdir()
+    os.utime(order.output / ".sanity-7-000001.dead.part", (0, 0))
     monkeypatch.setattr(folders, "write_scene", written)
     assert len(list(render_folder(order))) == 3
     assert (order.output / "sanity-7-000000" / "scene.json").stat().st_mtime_ns == before
     assert len(list(order.output.iterdir())) == 3
+
+
+def test_two_runs_into_one_folder_do_not_disturb_each_other(order, monkeypatch):
+    written = folders.write_scene
+
+    def overtaken(folder, rendering, order, index):
+        monkeypatch.setattr(folders, "write_scene", written)
+        list(render_folder(order))  # another run finishes everything meanwhile
+        written(folder, rendering, order, index)
+
+    monkeypatch.setattr(folders, "write_scene", overtaken)
+    assert list(render_folder(order)) == [order.name(index) for index in range(3)]
+    assert sorted(path.name for path in order.output.iterdir()) == [order.name(index) for index in range(3)]
 
 
 def test_another_size_in_the_same_folder_is_refused(order):

@@ -1,7 +1,7 @@
 """`fast`: our own network, built for two CPU cores from the first line.
 
 No paper: a light shared encoder, a normalised correlation volume at 1/8 of the image, 2-D aggregation
-that treats disparities as channels and is guided by the left image, regression around the likeliest
+that treats disparities as channels and is guided by the left image, regression around the median
 plane, one residual stage at 1/4 on a local volume around it, and learnt convex upsampling before and
 after; confidence comes from the same pass. Only operators that ONNX Runtime and OpenVINO run fast:
 plain convolutions, one batched product, one horizontal gather. Code and weights: Apache-2.0, trained on
@@ -138,7 +138,7 @@ class Fast(StereoModel[FastConfig, VolumeOutput]):
             beyond = torch.arange(PLANES, device=logits.device)[:, None, None] >= planes
             logits = logits.masked_fill(beyond, -1e4)
         probabilities = logits.float().softmax(1)
-        return around_the_likeliest(probabilities) * 8.0, probabilities, hidden
+        return around_the_median(probabilities) * 8.0, probabilities, hidden
 
     @classmethod
     def recognise(cls, state: Mapping[str, Tensor]) -> FastConfig | None:  # noqa: ARG003
@@ -223,14 +223,16 @@ def correlation_planes(
     return band.permute(0, 1, 4, 2, 3).reshape(b, groups * planes, h, w)
 
 
-def around_the_likeliest(probabilities: Float[Tensor, "b d h w"]) -> Float[Tensor, "b h w"]:
-    """The mean plane over the likeliest one and its two neighbours.
+def around_the_median(probabilities: Float[Tensor, "b d h w"]) -> Float[Tensor, "b h w"]:
+    """The mean plane over the distribution's median and its two neighbours.
 
-    Where foreground and background are both likely, the mean over all planes would lie between them.
+    The mean over all planes would lie between foreground and background where both are likely. The
+    median is one of them, and of all planes the one with the least expected error: where little is known,
+    as on plain surfaces, the likeliest plane may lie far from most of the others.
     """
     planes = torch.arange(probabilities.shape[1], device=probabilities.device)[:, None, None]
-    near = (planes - probabilities.argmax(1, keepdim=True)).abs() <= 1
-    kept = torch.where(near, probabilities, 0.0)
+    median = (probabilities.cumsum(1) < 0.5).sum(1, keepdim=True)
+    kept = torch.where((planes - median).abs() <= 1, probabilities, 0.0)
     return (kept * planes).sum(1) / kept.sum(1)
 
 

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -109,9 +110,10 @@ def _finished(order: Order, index: int) -> bool:
 
 def _render_one(order: Order, index: int) -> str:
     name = order.name(index)
-    rendering = order.stream().rendering(index)
-    with _appearing(order.output / name) as folder:
-        write_scene(folder, rendering, order, index)
+    if not _finished(order, index):  # by another run, since this one began
+        rendering = order.stream().rendering(index)
+        with _appearing(order.output / name) as folder:
+            write_scene(folder, rendering, order, index)
     return name
 
 
@@ -119,17 +121,31 @@ def _render_one(order: Order, index: int) -> str:
 def _appearing(folder: Path) -> Iterator[Path]:
     """A temporary folder beside the target: renamed at the end, removed on any exception.
 
-    What an earlier run left under such a name is removed first.
+    What an earlier run left under such a name is removed first, but not what another run writes now. Where
+    that one was quicker its scene stays: it is the same.
     """
     for rest in folder.parent.glob(f".{folder.name}.*{PART}"):
-        shutil.rmtree(rest, ignore_errors=True)
+        if _abandoned(rest):
+            shutil.rmtree(rest, ignore_errors=True)
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}{PART}")
     temporary.mkdir()
     try:
         yield temporary
-        temporary.rename(folder)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not (folder / "scene.json").exists():
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _abandoned(temporary: Path) -> bool:
+    """Whether nothing was written into it for a minute; a scene takes a second."""
+    try:
+        return time.time() - temporary.stat().st_mtime > 60
+    except FileNotFoundError:
+        return False
 
 
 def write_scene(folder: Path, rendering: Rendering, order: Order, index: int) -> None:
