@@ -20,7 +20,7 @@ from stereopsis.export.quantise import calibration_feeds, quantise_onnx, quantis
 from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.header import Images, Storage
 from stereopsis.prediction.network import NetworkPredictor
-from stereopsis.prediction.runtimes import bfloat16_supported
+from stereopsis.prediction.runtimes import bfloat16_computed
 from stereopsis.structures import StereoSample
 
 Target = Literal["onnx", "openvino"]
@@ -113,10 +113,10 @@ def write_proven(
 
 
 def prove(path: Path, original: Original, samples: Sequence[StereoSample]) -> list[Proof]:
-    """The file as it is stored, and in bfloat16 where its runtime can compute so."""
+    """The file as it is stored, and in bfloat16 where its runtime can compute so, if slowly."""
     stored = ExportedPredictor(path)
     proofs = [_proof(stored.header.precision, stored, original, samples)]
-    if path.suffix == ".xml" and stored.header.precision == "fp32" and bfloat16_supported():
+    if path.suffix == ".xml" and stored.header.precision == "fp32" and bfloat16_computed():
         proofs.append(_proof("bf16", ExportedPredictor(path, precision="bfloat16"), original, samples))
     return proofs
 

@@ -83,6 +83,21 @@ def bfloat16_supported() -> bool:
 
 
 @functools.cache
+def bfloat16_computed() -> bool:
+    """Whether OpenVINO's CPU plugin rounds to bfloat16 when asked to.
+
+    Processors with AVX-512 alone do so in software: slower than float32, but as exact as those that
+    compute in bfloat16, which is enough to judge what accuracy is lost there.
+    """
+    openvino = importlib.import_module("openvino")
+    operators = importlib.import_module("openvino.opset13")
+    image = operators.parameter([1, 1, 1, 1], np.float32)
+    model = openvino.Model([operators.matmul(image, image, False, False)], [image])
+    compiled = _openvino_core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    return compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.bf16
+
+
+@functools.cache
 def _openvino_core() -> Any:
     """The one core of the process, kept to its end.
 
