@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -27,6 +26,7 @@ import stereopsis
 from stereopsis.data.dataset import StereoDataset
 from stereopsis.data.sources.registry import list_pairs
 from stereopsis.io.atomic import writing
+from stereopsis.io.files import write_json
 from stereopsis.labelling.calibrate import CHEAP, Quality, answers, best, fitted, quality
 from stereopsis.prediction.augmented import Augmented, Variants
 from stereopsis.prediction.certainty import PLAIN, THRESHOLD, Certainty, available_cues
@@ -73,7 +73,7 @@ def main() -> None:
         if arguments.store and name == "sgbm":
             path = Path(stereopsis.__file__).parent / "weights" / "sgbm.certainty.json"
             path.parent.mkdir(exist_ok=True)
-            write(path, json.dumps(chosen.plain(), indent=1) + "\n")
+            write_json(path, chosen.plain())
     facts = {
         "fit": arguments.fit,
         "held_back": arguments.held,
@@ -82,8 +82,9 @@ def main() -> None:
         "size": list(samples[0].pair.size),
         "threshold": THRESHOLD,
     }
-    write(arguments.json, json.dumps({**facts, "predictors": results}, indent=1) + "\n")
-    write(arguments.json.with_suffix(".svg"), figure(reliability))
+    write_json(arguments.json, {**facts, "predictors": results})
+    with writing(arguments.json.with_suffix(".svg")) as temporary:
+        temporary.write_text(figure(reliability), encoding="utf-8")
     print(table(results))
 
 
@@ -226,11 +227,6 @@ def figure(curves: dict[str, dict[str, list[tuple[float, float]]]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {side + 60}" '
         f'font-family="sans-serif" font-size="12">\n{body}\n</svg>\n'
     )
-
-
-def write(path: Path, text: str) -> None:
-    with writing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -160,10 +160,8 @@ def _print(proofs: Sequence[Proof], *, trained: bool) -> None:
 
 
 def _write_json(path: Path, exported: Path, proofs: Sequence[Proof]) -> None:
-    import json
-
     from stereopsis.export.main import plain
-    from stereopsis.io.atomic import writing
+    from stereopsis.io.files import write_json
 
     facts = {
         "file": exported.name,
@@ -177,5 +175,4 @@ def _write_json(path: Path, exported: Path, proofs: Sequence[Proof]) -> None:
             for proof in proofs
         ],
     }
-    with writing(path) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n")
+    write_json(path, facts)
