@@ -27,6 +27,7 @@ from stereopsis.imaging import (
     misalign,
     motion_blur,
     quantise,
+    sharpen,
     to_gray,
     vignette,
 )
@@ -85,6 +86,16 @@ def test_gaussian_blur_has_the_variance_asked_for():
     offsets = torch.arange(41.0) - 20
     variance = (blur(point, 2.0)[0].sum(0) * offsets**2).sum()
     assert variance == pytest.approx(4.0, rel=0.03)
+
+
+def test_sharpening_steepens_edges_and_leaves_flat_parts(image):
+    step = torch.full((3, 9, 20), 0.4)
+    step[..., 10:] = 0.6
+    sharp = sharpen(step, 1.0, 1.5)
+    assert torch.allclose(sharp[..., :5], step[..., :5], atol=1e-6)
+    assert float(sharp[0, 4, 10] - sharp[0, 4, 9]) > 0.3
+    assert torch.equal(sharpen(image, 1.0, 0.0), image)
+    assert 0 <= float(sharpen(image, 1.0, 3.0).min()) <= float(sharpen(image, 1.0, 3.0).max()) <= 1
 
 
 def test_noise_has_shot_and_read_variance_and_repeats_with_its_seed():

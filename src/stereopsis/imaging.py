@@ -92,6 +92,11 @@ def blur(image: Image, sigma: float) -> Image:
     return _filtered(image, lambda plane: cv2.sepFilter2D(plane, -1, kernel, kernel, borderType=_REPEATED))
 
 
+def sharpen(image: Image, sigma: float, amount: float) -> Image:
+    """Unsharp masking, as most cameras do it: what a Gaussian of `sigma` pixels takes away, added again."""
+    return (image + amount * (image - blur(image, sigma))).clamp(0, 1)
+
+
 def defocus(image: Image, radius: float) -> Image:
     """A disc of `radius` pixels with a soft rim: the image of a point out of focus."""
     reach = math.ceil(radius)

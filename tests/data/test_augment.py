@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -160,6 +162,7 @@ def test_a_full_augmentation_is_reproducible_and_keeps_sizes_and_ranges() -> Non
         erase=1.0,
         erase_size=[5, 10],
         gray=0.3,
+        sharpen=2.0,
         camera=0.5,
     )
     for seed in range(8):
@@ -190,6 +193,20 @@ def test_pairs_smaller_than_the_crop_are_filled_up_above_and_on_the_right() -> N
     assert (calibration.cx, calibration.cy) == pytest.approx((29.75, 24.75))
     whole = augment(_plane(), settings, crop=(20, 40), rng=np.random.default_rng(0))
     assert bool(whole.valid.all())
+
+
+def test_sharpening_comes_after_the_zoom_and_adds_gradients_to_both_images() -> None:
+    settings = Augmentation(scale=[1.0, 1.0])
+    images = torch.rand(2, 3, 60, 120, generator=torch.Generator().manual_seed(0))
+    grainy = dataclasses.replace(_plane(), pair=StereoPair(images[0], images[1]))
+    plain, sharp = (
+        augment(grainy, s, crop=(48, 96), rng=np.random.default_rng(1))
+        for s in (settings, dataclasses.replace(settings, sharpen=4.0))
+    )
+    for side in ("left", "right"):
+        before, after = (getattr(sample.pair, side).diff(dim=-1).abs().mean() for sample in (plain, sharp))
+        assert after > 1.2 * before
+    assert torch.equal(plain.disparity, sharp.disparity)
 
 
 def test_exposure_multiplies_both_images_by_a_factor_of_its_range() -> None:

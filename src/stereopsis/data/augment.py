@@ -66,6 +66,9 @@ class Augmentation:
     """Whether pairs zoomed to less than the crop are filled up, black and without truth above and on the
     right, not zoomed until they fit."""
     gray: float = 0.0
+    sharpen: float = 0.0
+    """Largest amount of unsharp masking after the zoom: what is enlarged, or rendered, is smoother than
+    photographs are."""
     camera: float = 0.0
     """Probability of camera effects (noise, blur, exposure, JPEG, ...)."""
 
@@ -96,6 +99,8 @@ def augment(
     if rng.random() < settings.vertical_flip:
         seen = turn_over(seen)
     pair = _misalign(seen.pair, settings, sample.pair.size, window, factors, rng)
+    if settings.sharpen:
+        pair = _sharpen(pair, settings, rng)
     if settings.erase_last:
         pair = _erase(pair, settings, pair.size, Window(0, 0, *pair.size), rng)
     seen = dataclasses.replace(seen, pair=pair)
@@ -269,6 +274,13 @@ def _colour(pair: StereoPair, settings: Augmentation, rng: np.random.Generator) 
     if rng.random() < settings.gray:
         left, right = imaging.to_gray(left), imaging.to_gray(right)
     return StereoPair(left, right)
+
+
+def _sharpen(pair: StereoPair, settings: Augmentation, rng: np.random.Generator) -> StereoPair:
+    """Both images alike unless their colours may differ, too."""
+    draws = [(rng.uniform(0.6, 1.4), rng.uniform(0, settings.sharpen)) for _ in range(2)]
+    second = draws[1 if rng.random() < settings.asymmetric else 0]
+    return StereoPair(imaging.sharpen(pair.left, *draws[0]), imaging.sharpen(pair.right, *second))
 
 
 def _jitter(
