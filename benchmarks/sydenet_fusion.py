@@ -72,6 +72,7 @@ ARMS: dict[str, dict[str, object]] = {
     "stereo alone": {"monocular": False},
     "fused, no channel attention": {"channel_attention": False},
     "fused, spatial attention": {"spatial_attention": True},
+    "fused, disparity doubled as released": {"doubled": True},
 }
 COLUMNS = (Column("epe", "textureless"), Column("epe", "occ"), Column("epe"), Column("bad-3"))
 
@@ -201,6 +202,7 @@ def train(
         "iterations": settings.iterations,
         "mixed_iterations": settings.mixed_iterations,
         "max_disparity": MAX_DISPARITY,
+        "doubled": False,
     }
     model = create("sydenet", **(options | ARMS[arm]))
     assert isinstance(model, SyDENet)
@@ -214,9 +216,7 @@ def train(
     order = torch.Generator().manual_seed(seed)
     for _ in range(settings.steps):
         sample = drawn(training, settings.batch, order)
-        with torch.autocast("cpu", torch.bfloat16):
-            output = model(sample.pair.left, sample.pair.right)
-        trainer.step(loss(output, sample))
+        trainer.step(loss(model(sample.pair.left, sample.pair.right), sample))
     return model.eval(), trainer.curve
 
 
@@ -324,7 +324,7 @@ def _kept(path: Path, settings: Settings) -> dict:
     own = dataclasses.asdict(settings)
     if not path.exists():
         what = (
-            f"tiny encoder, {SIZE[1]}x{SIZE[0]}; bfloat16 in training; "
+            f"tiny encoder, {SIZE[1]}x{SIZE[0]}; refined disparity not doubled; "
             "errors in pixels, pooled over all pixels of a kind"
         )
         return {"what": what, "settings": own, "torch": torch.__version__, "runs": []}

@@ -250,6 +250,17 @@ def test_the_stereo_branch_alone_takes_no_prior() -> None:
         _model(monocular=False).adopt(prior)
 
 
+@pytest.mark.parametrize("doubled", [True, False])
+def test_the_refined_disparity_is_added_as_released_or_takes_the_stereo_ones_place(*, doubled: bool) -> None:
+    sample, model = _sample(), _model(doubled=doubled).eval()
+    stereo: list[torch.Tensor] = []
+    model.refinement.register_forward_hook(lambda _, given, refined: stereo.extend([given[1], refined]))
+    with torch.no_grad():
+        output = model(sample.pair.left, sample.pair.right)
+    before, refined = stereo
+    torch.testing.assert_close(output.disparity, before + refined if doubled else refined)
+
+
 def test_narrow_recurrent_states_serve_both_branches() -> None:
     sample = _sample()
     with torch.no_grad():

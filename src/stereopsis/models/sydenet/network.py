@@ -7,7 +7,8 @@ Apache-2.0; base and large weights: CC-BY-NC-4.0).
 Kept quirks of the release:
 - the monocular encoder sees images in [-1, 1], not normalised as ImageNet's;
 - warping normalises positions for aligned corners and samples without: a slight zoom;
-- the refinement's result, which holds the stereo disparity, is added to that disparity once more;
+- the refinement's result, which holds the stereo disparity, is added to that disparity once more
+  (`doubled=False` lets it take that disparity's place, which networks learn sooner);
 - with under 7 iterations both branches mix from the start, and the monocular map is never aligned.
 
 Deviations: the release hard-codes the channel attention's width, which only its large encoder fits; here it
@@ -88,6 +89,7 @@ class SyDENetConfig:
     statistics in training. volume: the correlations are "stored", or "recomputed" in every lookup.
     hidden: channels of the recurrent states, even, of published checkpoints 128. monocular: without it the
     stereo branch is alone, on convolutions of the images, and nothing is mixed, attended or refined.
+    doubled: the refined disparity is added to the one that it refines, as released; else it takes its place.
     """
 
     encoder: SizeName = "large"
@@ -101,6 +103,7 @@ class SyDENetConfig:
     volume: Storage = "stored"
     hidden: int = 128
     monocular: bool = True
+    doubled: bool = True
 
     @property
     def mixed(self) -> int:
@@ -302,8 +305,8 @@ class SyDENet(RecurrentModel[SyDENetConfig, FusedOutput]):
     ) -> FusedOutput:
         iterates, monocular_iterates = _upsampled(stereo), _upsampled(mixed)
         if mixed:
-            correction = self.refinement(monocular_iterates[-1], iterates[-1], left, right)
-            iterates[-1] = iterates[-1] + correction
+            refined = self.refinement(monocular_iterates[-1], iterates[-1], left, right)
+            iterates[-1] = iterates[-1] + refined if self.config.doubled else refined
         monocular = monocular_iterates[-1] if mixed else None
         if not self.training:
             return FusedOutput(
