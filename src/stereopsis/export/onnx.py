@@ -107,9 +107,50 @@ def _exported(graph: ImagesToMaps, header: ExportHeader) -> OnnxModel:
             opset_version=OPSET,
             input_names=[LEFT, RIGHT],
             output_names=[DISPARITY, CONFIDENCE][:count],
+            optimize=False,
         )
-    assert program is not None
-    return OnnxModel(program.model_proto, header)
+        assert program is not None
+        return OnnxModel(_simplified(program), header)
+
+
+def _simplified(program: torch.onnx.ONNXProgram) -> onnx.ModelProto:
+    """Constants folded, norms and empty biases absorbed, twins joined, what nothing uses left out.
+
+    The exporter's own optimiser does so, too, but one of its rules, which joins slices, goes over the whole
+    graph at every node: ten minutes where a loop is unrolled.
+    """
+    from onnx_ir import passes
+    from onnx_ir.passes import common
+    from onnxscript import rewriter
+    from onnxscript.optimizer import fold_constants
+    from onnxscript.rewriter.rules import common as rules
+
+    fold_constants(program.model, onnx_shape_inference=True)
+    wanted = (
+        rules.fuse_batchnorm_into_conv_rule,
+        rules.fuse_batchnorm_into_conv_transpose_rule,
+        rules.remove_optional_bias_from_conv_rule,
+        rules.remove_optional_bias_from_conv_transpose_rule,
+        rules.no_op_dynamic_scatter_nd_rule,
+        rules.no_op_static_scatter_nd_rule,
+        rules.no_op_expand_rule,
+        rules.no_op_cast_rule,
+        rules.collapse_slice_rule,
+        rules.collapse_slice2_rule,
+        rules.reshape_reshape_rule,
+        rules.transpose_transpose_rule,
+    )
+    passes.Sequential(
+        rewriter.RewritePass(wanted),
+        common.RemoveUnusedNodesPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.NameFixPass(),
+    )(program.model)
+    return program.model_proto
 
 
 class ImagesToMaps(nn.Module):
