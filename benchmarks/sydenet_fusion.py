@@ -91,6 +91,7 @@ class Settings:
     iterations: int = 3
     mixed_iterations: int = 2
     hidden: int = 32
+    doubled: bool = False
 
 
 # Scenes
@@ -202,7 +203,7 @@ def train(
         "iterations": settings.iterations,
         "mixed_iterations": settings.mixed_iterations,
         "max_disparity": MAX_DISPARITY,
-        "doubled": False,
+        "doubled": settings.doubled,
     }
     model = create("sydenet", **(options | ARMS[arm]))
     assert isinstance(model, SyDENet)
@@ -324,8 +325,7 @@ def _kept(path: Path, settings: Settings) -> dict:
     own = dataclasses.asdict(settings)
     if not path.exists():
         what = (
-            f"tiny encoder, {SIZE[1]}x{SIZE[0]}; refined disparity not doubled; "
-            "errors in pixels, pooled over all pixels of a kind"
+            f"tiny encoder, {SIZE[1]}x{SIZE[0]}; float32; errors in pixels, pooled over all pixels of a kind"
         )
         return {"what": what, "settings": own, "torch": torch.__version__, "runs": []}
     report = json.loads(path.read_text())
