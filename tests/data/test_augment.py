@@ -163,6 +163,7 @@ def test_a_full_augmentation_is_reproducible_and_keeps_sizes_and_ranges() -> Non
         erase_size=[5, 10],
         gray=0.3,
         sharpen=2.0,
+        noise=0.03,
         camera=0.5,
     )
     for seed in range(8):
@@ -207,6 +208,29 @@ def test_sharpening_comes_after_the_zoom_and_adds_gradients_to_both_images() -> 
         before, after = (getattr(sample.pair, side).diff(dim=-1).abs().mean() for sample in (plain, sharp))
         assert after > 1.2 * before
     assert torch.equal(plain.disparity, sharp.disparity)
+
+
+def test_noise_comes_after_the_zoom_is_drawn_anew_for_each_image_and_keeps_to_its_strength() -> None:
+    settings = Augmentation(scale=[1.0, 1.0])
+    gray = dataclasses.replace(
+        _plane(), pair=StereoPair(torch.full((3, 60, 120), 0.5), torch.full((3, 60, 120), 0.5))
+    )
+    deviations = []
+    for seed in range(30):
+        plain, noisy = (
+            augment(gray, s, crop=(48, 96), rng=np.random.default_rng(seed))
+            for s in (settings, dataclasses.replace(settings, noise=0.05))
+        )
+        left, right = (getattr(noisy.pair, side) - getattr(plain.pair, side) for side in ("left", "right"))
+        assert abs(float(torch.corrcoef(torch.stack([left.flatten(), right.flatten()]))[0, 1])) < 0.05
+        neighbours = torch.stack([left[..., 1:].flatten(), left[..., :-1].flatten()])
+        assert abs(float(torch.corrcoef(neighbours)[0, 1])) < 0.05  # as fine as a pixel
+        assert float(right.std()) == pytest.approx(float(left.std()), rel=0.1)
+        deviations.append(float(left.std()))
+        assert torch.equal(plain.disparity, noisy.disparity)
+    assert max(deviations) < 0.051
+    assert max(deviations) > 0.03
+    assert min(deviations) < 0.005
 
 
 def test_exposure_multiplies_both_images_by_a_factor_of_its_range() -> None:

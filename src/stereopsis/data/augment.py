@@ -69,6 +69,9 @@ class Augmentation:
     sharpen: float = 0.0
     """Largest amount of unsharp masking after the zoom: what is enlarged, or rendered, is smoother than
     photographs are."""
+    noise: float = 0.0
+    """Largest standard deviation, in shares of white, of sensor noise after the zoom: what is enlarged has
+    none of a pixel's size."""
     camera: float = 0.0
     """Probability of camera effects (noise, blur, exposure, JPEG, ...)."""
 
@@ -101,6 +104,8 @@ def augment(
     pair = _misalign(seen.pair, settings, sample.pair.size, window, factors, rng)
     if settings.sharpen:
         pair = _sharpen(pair, settings, rng)
+    if settings.noise:
+        pair = _add_noise(pair, settings, rng)
     if settings.erase_last:
         pair = _erase(pair, settings, pair.size, Window(0, 0, *pair.size), rng)
     seen = dataclasses.replace(seen, pair=pair)
@@ -281,6 +286,14 @@ def _sharpen(pair: StereoPair, settings: Augmentation, rng: np.random.Generator)
     draws = [(rng.uniform(0.6, 1.4), rng.uniform(0, settings.sharpen)) for _ in range(2)]
     second = draws[1 if rng.random() < settings.asymmetric else 0]
     return StereoPair(imaging.sharpen(pair.left, *draws[0]), imaging.sharpen(pair.right, *second))
+
+
+def _add_noise(pair: StereoPair, settings: Augmentation, rng: np.random.Generator) -> StereoPair:
+    """As strong in both images: a part that grows with the light and one that does not; mostly weak."""
+    deviation, share = settings.noise * rng.random() ** 2, rng.random()
+    shot, read = share * deviation**2, math.sqrt(1 - share) * deviation
+    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    return pair.map(lambda image: imaging.add_noise(image, shot=shot, read=read, generator=generator))
 
 
 def _jitter(

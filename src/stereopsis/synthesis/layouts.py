@@ -11,6 +11,7 @@ from stereopsis.synthesis.composer import Composer
 from stereopsis.synthesis.objects import MAKERS, STANDING, about, spread
 from stereopsis.synthesis.relief import Relief, Waves
 from stereopsis.synthesis.shapes import Box, Capsule, Plane
+from stereopsis.synthesis.vehicles import traffic
 from stereopsis.synthesis.visibility import Pose, Solid
 
 UP, AHEAD, ASIDE = np.array((0.0, -1.0, 0.0)), np.array((0.0, 0.0, -1.0)), np.array((1.0, 0.0, 0.0))
@@ -80,9 +81,10 @@ def ground(scene: Composer) -> None:
 
 
 def street(scene: Composer) -> None:
-    """A road to the horizon between rows of blocks, with poles."""
+    """A road to the horizon between rows of blocks, with poles and vehicles."""
     rng = scene.rng
     ground(scene)
+    traffic(scene, int(rng.integers(0, 7)))
     assert scene.floor is not None
     for side in (-1, 1):
         beside = scene.near / scene.rig.focal * rng.uniform(1.0, 3.5)
