@@ -255,6 +255,7 @@ class StereoSample(TensorRecord):
 
     disparity: pixels of this image, left view, >= 0; 0 may be valid (sky). What would be negative
     or is unknown has `valid = False` (its disparity is then 0). occluded: seen by the left camera only.
+    disparity_right: positive pixels on the right view, infinite where unknown.
     weight: how much each pixel of the disparity counts in training, 0..1 (None: all alike).
     `info` holds one SceneInfo per image.
     """

@@ -13,6 +13,7 @@ import torch
 
 from fakes.datasets import kitti2015, scenes
 from fakes.tiny import tiny, write_hdf5, write_image, write_npy, write_text
+from stereopsis.data.augment import mirror
 from stereopsis.data.dataset import StereoDataset
 from stereopsis.data.decoding import read_raw_view, read_truth
 from stereopsis.data.files import MapFile, MaskFile, PairFiles
@@ -61,6 +62,14 @@ def test_unknown_masks_take_pixels_out(tmp_path: Path) -> None:
     assert not bool(sample.valid[:, :5].any())
     assert bool(sample.valid[:, 5:].any())
     assert float(sample.disparity[:, :5].abs().max()) == 0
+
+
+def test_what_is_unknown_on_the_right_is_unknown_in_the_mirror(tmp_path: Path) -> None:
+    (expected,) = kitti2015(tmp_path)[:1]
+    (files,) = list_pairs("kitti2015", expected.split, root=tmp_path)
+    mirrored = mirror(StereoDataset([files])[0])
+    assert expected.known_right is not None
+    assert torch.equal(mirrored.valid, torch.from_numpy(expected.known_right[:, ::-1].copy()))
 
 
 def test_pairs_that_share_their_centre_are_cropped(tmp_path: Path) -> None:

@@ -22,9 +22,11 @@ def _check_maps(sample: StereoSample, expected: Expected) -> None:
     if expected.disparity_right is None:
         assert sample.disparity_right is None
     else:
-        right = np.where(expected.known_right, expected.disparity_right, 0)
         assert sample.disparity_right is not None
-        assert np.abs(sample.disparity_right.numpy() - right).max() <= tolerance
+        right = sample.disparity_right.numpy()
+        known = np.ones(right.shape, bool) if expected.known_right is None else expected.known_right
+        assert np.array_equal(np.isfinite(right), known)
+        assert np.abs(right - expected.disparity_right)[known].max() <= tolerance
     if expected.occluded is None:
         assert sample.occluded is None
     else:

@@ -54,7 +54,8 @@ class StereoDataset(Dataset[StereoSample]):
             valid &= ~_read_mask(mask, pair.size)
         right = None
         if truth_right is not None:
-            right = torch.from_numpy(_fitting(truth_right, pair.size, files.disparity_right, files)[0])
+            other, known = _fitting(truth_right, pair.size, files.disparity_right, files)
+            right = torch.from_numpy(np.where(known, other, np.float32(np.inf)))
         return StereoSample(
             pair,
             torch.from_numpy(np.where(valid, disparity, np.float32(0))),

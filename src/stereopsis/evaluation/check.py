@@ -60,8 +60,8 @@ def check_sample(sample: StereoSample) -> SampleCheck:
     left, right = _normalised(sample.pair.left), _normalised(sample.pair.right)
     truth = torch.where(sample.valid, sample.disparity, torch.inf)
     found = {name: hypothesis(left, right, truth) for name, hypothesis in _HYPOTHESES.items()}
-    if sample.disparity_right is not None and bool((sample.disparity_right > 0).any()):
-        other = torch.where(sample.disparity_right > 0, sample.disparity_right, torch.inf)
+    other = sample.disparity_right
+    if other is not None and bool(other.isfinite().any()):
         found["right truth as given"] = _difference(right, left, other, "right")
         found["right truth with the other sign"] = _difference(right, left, other, "left")
     return SampleCheck(
