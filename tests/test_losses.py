@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from stereopsis.losses import (
     AdaptiveRobustLoss,
@@ -196,3 +198,28 @@ def test_weights_count_as_repeated_pixels_would() -> None:
         torch.testing.assert_close(loss(output, halves), loss(output, part))
     nothing = StereoSample(pair, truth, everywhere, weight=torch.zeros_like(truth))
     assert float(create_loss("smooth_l1")(StereoOutput(disparity), nothing)) == 0
+
+
+class _Operators(TorchDispatchMode):
+    """The names of the operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_planes_loss_calls_nothing_that_autocast_refuses_on_cuda() -> None:
+    output = VolumeOutput(
+        disparity=_predictions(1)[0],
+        confidence=torch.full((2, 4, 6), 0.25).half(),
+        probabilities=torch.full((2, 6, 2, 3), 1 / 6),
+        levels=torch.arange(6) * 8.0,
+    )
+    with _Operators() as called:
+        loss = PlanesLoss(weights=(1.0,))(output, _sample())
+    assert "binary_cross_entropy" not in called.names
+    assert loss.dtype == torch.float32

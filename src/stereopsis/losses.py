@@ -161,9 +161,7 @@ class MatchingLoss(Range):
         grid = (..., slice(first, None, step), slice(first, None, step))
         weight = None if sample.weight is None else sample.weight[grid]
         matched = _masked_mean(_smooth_l1(output.matched - truth[grid], 1.0), seen[grid], weight)
-        occlusion = output.occlusion.float().clamp(1e-6, 1 - 1e-6)
-        surprise = -torch.where(hidden, occlusion, 1 - occlusion).log()
-        answered = _masked_mean(surprise, seen | hidden, sample.weight)
+        answered = _masked_mean(_surprise(output.occlusion, hidden), seen | hidden, sample.weight)
         return _response(output, sample, seen, hidden) + matched + final + answered
 
 
@@ -307,11 +305,9 @@ class PlanesLoss(Range):
             robust = adaptive_robust(error, alpha=self.alpha, scale=self.scale)
             total = total + weight * _masked_mean(robust, mask, sample.weight)
         shares = _surprise_of_cells(output.probabilities, output.levels, sample, mask)
-        right = ((output.disparity.detach() - sample.disparity).abs() < self.threshold).float()
-        certain = F.binary_cross_entropy(output.confidence.clamp(1e-6, 1 - 1e-6), right, reduction="none")
-        return (
-            total + self.cross_entropy * shares + self.confidence * _masked_mean(certain, mask, sample.weight)
-        )
+        right = (output.disparity.detach() - sample.disparity).abs() < self.threshold
+        certain = _masked_mean(_surprise(output.confidence, right), mask, sample.weight)
+        return total + self.cross_entropy * shares + self.confidence * certain
 
 
 def _surprise_of_cells(
@@ -382,6 +378,12 @@ def _grown(disparity: Tensor, sample: StereoSample, aligned: bool) -> Float[Tens
 
 def _smooth_l1(error: Tensor, beta: float) -> Tensor:
     return F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=beta)
+
+
+def _surprise(probability: Tensor, happened: Tensor) -> Tensor:
+    """Binary cross-entropy in float32; PyTorch's own is refused under autocast on CUDA."""
+    likely = probability.float().clamp(1e-6, 1 - 1e-6)
+    return -torch.where(happened, likely, 1 - likely).log()
 
 
 def _masked_mean(values: Tensor, mask: Tensor, weight: Tensor | None = None) -> Float[Tensor, ""]:
