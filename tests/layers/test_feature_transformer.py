@@ -70,3 +70,17 @@ def test_without_a_perceptron_the_message_is_only_normed() -> None:
     tokens, source = _random(2, 5, 8), _random(2, 3, 8, seed=1)
     message = attention(layer.query(tokens), layer.key(source), layer.value(source))
     assert torch.allclose(layer(tokens, source, attention), tokens + layer.norm1(layer.merge(message)))
+
+
+def test_linear_attention_over_many_tokens_does_not_overflow_half_precision() -> None:
+    q, k, v = (torch.full((1, 20_000, 8), 2.0) for _ in range(3))
+    with torch.autocast("cpu", torch.float16):
+        found = linear_attention(q.half(), k.half(), v.half(), heads=1)
+    assert torch.allclose(found, v, rtol=1e-3)
+
+
+def test_attention_over_disparities_keeps_them_exact_under_autocast() -> None:
+    query, key = _random(1, 6, 4, seed=0), _random(1, 5, 4, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attention(query.bfloat16(), key.bfloat16(), torch.full((1, 5, 1), 203.3))
+    assert torch.allclose(found, torch.full((1, 6, 1), 203.3), rtol=1e-6)

@@ -59,3 +59,20 @@ def test_sampling_at_whole_steps_is_the_window() -> None:
     positions = (pixel_positions(left) + steps).transpose(0, 1)[None]
     sampled = sampled_correlation(left, right, positions, groups=2)
     assert torch.allclose(sampled, windowed_correlation(left, right, rows=3, columns=3, groups=2), atol=1e-5)
+
+
+def test_positions_in_wide_maps_stay_exact_with_features_of_half_precision() -> None:
+    features = torch.randn(1, 2, 3, 500, generator=torch.Generator().manual_seed(0)).bfloat16()
+    positions = pixel_positions(features)[None]
+    found = sample(features, positions)
+    assert found.dtype == torch.bfloat16
+    assert torch.allclose(found.float(), features.float(), atol=2e-2)
+
+
+def test_correlations_of_half_precision_are_summed_in_float32() -> None:
+    left, right = (_features(seed).bfloat16() for seed in (0, 1))
+    positions = pixel_positions(left)[None, :, None]
+    windowed = windowed_correlation(left, right, rows=1, columns=1)
+    expected = (left.float() * right.float()).mean(1, keepdim=True)
+    assert torch.allclose(windowed, expected, rtol=0, atol=1e-6)
+    assert torch.allclose(sampled_correlation(left, right, positions), expected, rtol=0, atol=1e-5)

@@ -11,7 +11,7 @@ from torch import Tensor
 from stereopsis.losses import SequenceLoss
 from stereopsis.models.base import StereoModel, count_parameters
 from stereopsis.models.crestereo import CREStereo, _resized_8bit
-from stereopsis.models.gmstereo import GMStereo, WindowLookup
+from stereopsis.models.gmstereo import GMStereo, WindowLookup, match_rows
 from stereopsis.models.registry import create
 from stereopsis.models.sttr import STTR
 from stereopsis.structures import IterativeOutput, MatchingOutput, StereoOutput, StereoPair, StereoSample
@@ -223,3 +223,21 @@ def test_sttr_says_what_it_needs_of_small_images() -> None:
     with pytest.raises(ValueError, match="at least 121 pixels a side, not 200x100"):
         model(small, small)
     assert model.padding.amounts(100, 200) == (10, 11, 0, 0)
+
+
+def test_gmstereo_matches_far_columns_exactly_under_autocast() -> None:
+    right = torch.randn(1, 64, 2, 400, generator=torch.Generator().manual_seed(0)) * 3
+    left = right.roll(37, -1)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = match_rows(left.bfloat16(), right.bfloat16())
+    assert torch.allclose(found[..., 37:], torch.tensor(37.0), atol=1e-3)
+
+
+def test_sttr_transports_in_float32_under_autocast() -> None:
+    sample = _sample(SIZES["sttr"])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        output = _model("sttr").train()(sample.pair.left, sample.pair.right)
+    assert isinstance(output, MatchingOutput)
+    assert output.transport is not None
+    assert output.matched is not None
+    assert output.transport.dtype == output.matched.dtype == output.disparity.dtype == torch.float32

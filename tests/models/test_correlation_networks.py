@@ -189,3 +189,10 @@ def test_bgnet_sees_luma_in_steps_of_one_255th() -> None:
     with torch.no_grad():
         colour = model(sample.pair.left, sample.pair.right).disparity
         assert torch.equal(colour, model(*as_gray).disparity)
+
+
+def test_bgnets_candidates_are_as_exact_under_autocast() -> None:
+    levels = torch.randn(1, 25, 1, 3, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = _between(levels)
+    assert torch.equal(found, _between(levels))

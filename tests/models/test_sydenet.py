@@ -313,3 +313,16 @@ def test_a_prior_of_another_size_is_refused() -> None:
     assert isinstance(small, MonoModel)
     with pytest.raises(ValueError, match=r"monocular part of SyDE-Net \(tiny\)"):
         _model().adopt(small)
+
+
+def test_the_spectrum_of_the_channels_is_as_exact_under_autocast() -> None:
+    attention = FrequencyChannelAttention(16).eval()
+    x = _random(1, 16, 4, 6, seed=0)
+    seen: list[torch.Tensor] = []
+    attention.amplitude.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        attention(x)
+        means = attention.smooth(x).mean((2, 3)).float()
+    with torch.no_grad():
+        attention.bent(means)
+    assert torch.equal(seen[0], seen[1])

@@ -144,3 +144,14 @@ def test_a_teacher_without_a_volume_is_refused() -> None:
     volume = _volume(torch.ones(1, 1, 2, 2), [0.0])
     with pytest.raises(ValueError, match="the teacher gives none: set it to 0"):
         volume_divergence(volume, StereoOutput(torch.zeros(1, 2, 2)))
+
+
+def test_volumes_diverge_as_much_under_autocast() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (
+        _volume(torch.rand(1, 5, 2, 2, generator=generator).softmax(1), [0.0, 4.0, 8.0, 12.0, 16.0])
+        for _ in range(2)
+    )
+    with torch.autocast("cpu", torch.bfloat16):
+        found = volume_divergence(student, teacher)
+    assert torch.equal(found, volume_divergence(student, teacher))

@@ -56,20 +56,26 @@ class FeatureTransformerLayer(nn.Module):
 def linear_attention(
     query: Float[Tensor, "b n c"], key: Float[Tensor, "b m c"], value: Float[Tensor, "b m c"], *, heads: int
 ) -> Float[Tensor, "b n c"]:
-    """Attention whose cost is linear in tokens: phi(q) (phi(k) v) / (phi(q) sum phi(k)), phi = elu + 1."""
-    q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
-    q, k = F.elu(q) + 1, F.elu(k) + 1
-    count = key.shape[1]  # divided out of the values and back in, against overflow in half precision
-    summary = k.transpose(-1, -2) @ (v / count)
-    total = (q @ k.sum(-2)[..., None]) + 1e-6
-    return ((q @ summary) / total * count).transpose(1, 2).flatten(2)
+    """Attention whose cost is linear in tokens: phi(q) (phi(k) v) / (phi(q) sum phi(k)), phi = elu + 1.
+
+    In float32: sums over all tokens overflow float16.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        q, k, v = (x.float().unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+        q, k = F.elu(q) + 1, F.elu(k) + 1
+        count = key.shape[1]  # divided out of the values and back in, as published
+        summary = k.transpose(-1, -2) @ (v / count)
+        total = (q @ k.sum(-2)[..., None]) + 1e-6
+        return ((q @ summary) / total * count).transpose(1, 2).flatten(2)
 
 
 def attention(
     query: Float[Tensor, "b n c"], key: Float[Tensor, "b m c"], value: Float[Tensor, "b m v"]
 ) -> Float[Tensor, "b n v"]:
-    """Attention of one head, scores divided by the root of the channels."""
-    return F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None])[:, 0]
+    """Attention of one head in float32, as values may be pixels; scores by the root of the channels."""
+    with torch.autocast(query.device.type, enabled=False):
+        q, k, v = (x.float()[:, None] for x in (query, key, value))
+        return F.scaled_dot_product_attention(q, k, v)[:, 0]
 
 
 def window_attention(

@@ -1,4 +1,4 @@
-"""Correlation of features with a few neighbours of where a field points, in groups of channels."""
+"""Correlation of features with a few neighbours of where a field points, in groups of channels; float32."""
 
 from __future__ import annotations
 
@@ -26,11 +26,15 @@ def window_steps(rows: int, columns: int, *, device: torch.device) -> Float[Tens
 def sample(
     features: Float[Tensor, "b c h w"], positions: Float[Tensor, "b 2 ho wo"]
 ) -> Float[Tensor, "b c ho wo"]:
-    """Features at (x, y) in pixels, bilinear, zero outside."""
+    """Features at (x, y) in pixels, bilinear, zero outside.
+
+    Sampled in float32, since half precision's positions are pixels apart.
+    """
     height, width = features.shape[-2:]
     scale = positions.new_tensor([2 / max(width - 1, 1), 2 / max(height - 1, 1)])
     grid = positions.permute(0, 2, 3, 1) * scale - 1
-    return F.grid_sample(features, grid.to(features.dtype), mode="bilinear", align_corners=True)
+    sampled = F.grid_sample(features.float(), grid.float(), mode="bilinear", align_corners=True)
+    return sampled.to(features.dtype)
 
 
 def sampled_correlation(
@@ -41,8 +45,8 @@ def sampled_correlation(
     groups: int = 1,
 ) -> Float[Tensor, "b taps h w"]:
     """Mean over each group's channels of left features times right ones at `k` positions of each pixel."""
-    sampled = sample(right, positions.flatten(2, 3)).unflatten(2, (-1, left.shape[-2]))
-    products = left[:, :, None] * sampled
+    sampled = sample(right.float(), positions.flatten(2, 3)).unflatten(2, (-1, left.shape[-2]))
+    products = left.float()[:, :, None] * sampled
     return products.unflatten(1, (groups, -1)).mean(2).flatten(1, 2)
 
 
@@ -60,6 +64,7 @@ def windowed_correlation(
     Outside the image right features are zero, or their border's with `replicate`. Slices are as quick as
     one gather of the whole window, and need a fraction of its memory.
     """
+    left, right = left.float(), right.float()
     height, width = left.shape[-2:]
     around = (columns // 2, columns // 2, rows // 2, rows // 2)
     padded = F.pad(right, around, mode="replicate") if replicate else F.pad(right, around)

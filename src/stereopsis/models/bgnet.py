@@ -236,14 +236,15 @@ def warp_by_whole_pixels(
 
 
 def _between(levels: Float[Tensor, "b d h w"]) -> Float[Tensor, "b k h w"]:
-    """Scores of the 97 candidates: linear between levels four apart, and zero for the last."""
+    """Scores of the 97 candidates: linear between levels four apart, and zero for the last; float32."""
     k = torch.arange(_CANDIDATES, device=levels.device)
     below = k // 4
     above = (below + 1).clamp(max=_LEVELS - 1)
     weights = torch.zeros(_CANDIDATES, _LEVELS, device=levels.device)
     weights[k, below] += above - k / 4
     weights[k, above] += k / 4 - below
-    return torch.einsum("kd,bdhw->bkhw", weights, levels.float())
+    with torch.autocast(levels.device.type, enabled=False):
+        return torch.einsum("kd,bdhw->bkhw", weights, levels.float())
 
 
 def _doubled(half: Float[Tensor, "b h2 w2"]) -> Float[Tensor, "b h w"]:

@@ -341,11 +341,12 @@ class WindowLookup:
 
 
 def match_rows(left: Features, right: Features) -> Disparity:
-    """The expected disparity over all columns to the left of each pixel's own."""
-    scores = (left.permute(0, 2, 3, 1) @ right.permute(0, 2, 1, 3)).float() / math.sqrt(left.shape[1])
+    """The expected disparity over all columns to the left of each pixel's own, in float32."""
     x = columns(left)[0, 0]
-    scores = scores.masked_fill(x > x[:, None], _OUTSIDE)
-    return (x - scores.softmax(-1) @ x)[:, None]
+    with torch.autocast(left.device.type, enabled=False):
+        scores = left.float().permute(0, 2, 3, 1) @ right.float().permute(0, 2, 1, 3)
+        scores = (scores / math.sqrt(left.shape[1])).masked_fill(x > x[:, None], _OUTSIDE)
+        return (x - scores.softmax(-1) @ x)[:, None]
 
 
 def match_locally(left: Features, right: Features, radius: int) -> Disparity:
@@ -354,7 +355,7 @@ def match_locally(left: Features, right: Features, radius: int) -> Disparity:
     steps = torch.arange(-radius, radius + 1, device=left.device, dtype=torch.float32)[:, None, None]
     target = columns(left) + steps
     outside = (target < 0) | (target > left.shape[-1] - 1)
-    probabilities = scores.float().masked_fill(outside, _OUTSIDE).softmax(1)
+    probabilities = scores.masked_fill(outside, _OUTSIDE).softmax(1)
     return -(probabilities * steps).sum(1, keepdim=True)
 
 

@@ -345,9 +345,12 @@ class CrossLayer(nn.Module):
         return left, right
 
     def match(self, left: Rows, right: Rows, position: Distances) -> Float[Tensor, "rows w w"]:
-        """The scores of left columns with right ones, summed over heads; -inf where disparity is negative."""
+        """The scores of left columns with right ones, summed over heads, in float32; -inf where disparity is
+        negative.
+        """
         right = self._updated_right(left, right, position)
-        scores = self.attention.scores(self.norm1(left), self.norm2(right), position).sum(0)
+        with torch.autocast(left.device.type, enabled=False):
+            scores = self.attention.scores(self.norm1(left), self.norm2(right), position).sum(0)
         negative = torch.ones_like(scores[0], dtype=torch.bool).triu(1)
         return scores.masked_fill(negative, -math.inf)
 

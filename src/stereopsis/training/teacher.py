@@ -132,7 +132,8 @@ def volume_divergence(student: StereoOutput, teacher: StereoOutput) -> Float[Ten
     step = my_levels[1] - my_levels[0]
     position = ((its_levels - my_levels[0]) / step).clamp(0, len(my_levels) - 1)
     distance = (torch.arange(len(my_levels), device=position.device)[:, None] - position).abs()
-    moved = torch.einsum("sd,bdhw->bshw", (1 - distance).clamp(min=0), its)
+    with torch.autocast(its.device.type, enabled=False):
+        moved = torch.einsum("sd,bdhw->bshw", (1 - distance).clamp(min=0), its)
     size = (mine.shape[-2], mine.shape[-1])
     smaller = moved.shape[-2] >= size[0] and moved.shape[-1] >= size[1]
     moved = F.adaptive_avg_pool2d(moved, size) if smaller else F.interpolate(moved, size, mode="bilinear")

@@ -42,7 +42,8 @@ class FrequencyChannelAttention(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         y = self.smooth(x)
         means = y.mean((2, 3)).float()
-        by_frequency = torch.sigmoid(self.bent(means))
+        with torch.autocast(x.device.type, enabled=False):  # a phase near pi would turn over
+            by_frequency = torch.sigmoid(self.bent(means))
         by_neighbours = torch.sigmoid(self.neighbours(means[:, None])[:, 0])
         share = torch.sigmoid(self.mixture)
         weights = torch.sigmoid(self.strength) * (share * by_frequency + (1 - share) * by_neighbours)
