@@ -21,7 +21,7 @@ from stereopsis.io.calibration import read_calibration, write_calibration
 from stereopsis.io.disparity import read_disparity
 from stereopsis.io.images import read_image, write_image
 from stereopsis.io.video import write_video
-from stereopsis.prediction.loading import load
+from stereopsis.prediction.loading import load, shipped_weights
 from stereopsis.prediction.memory import bytes_per_pixel, resident_bytes
 from stereopsis.structures import Calibration, StereoOutput, StereoPair
 from stereopsis.synthesis.planes import planes_sample
@@ -45,6 +45,16 @@ def garden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predicted(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict:
     assert main(["predict", *map(str, arguments), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
+
+
+def test_an_exported_file_is_not_sent_to_a_gpu_that_its_runtime_may_not_know(
+    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    exported = shipped_weights("fast").with_suffix(".xml")
+    images = garden / "left.png", garden / "right.png"
+    said = predicted(capsys, *images, "--model", exported, "--output", tmp_path / "out")
+    assert "OpenVINO" in said["runtime"]
 
 
 def test_a_pair_gives_every_file_and_one_line(

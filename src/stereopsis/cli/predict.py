@@ -258,13 +258,15 @@ def _check_start(start: str | None, wrapping: Wrapping) -> None:
 
 
 def _load(model: str | None, weights: Path | None, options: dict[str, Any]) -> tuple[str, Predictor]:
-    """What the summary calls it, and the predictor; networks go to a GPU if there is one."""
+    """What the summary calls it, and the predictor; networks in PyTorch go to a GPU if there is one."""
     import torch
 
     from stereopsis.prediction.loading import CLASSICAL, DEFAULT, load
+    from stereopsis.prediction.runtimes import SUFFIXES
 
     name = model or (DEFAULT if weights is None else str(weights))
-    if name not in CLASSICAL and "device" not in options and torch.cuda.is_available():
+    in_torch = name not in CLASSICAL and Path(name).suffix not in SUFFIXES
+    if in_torch and "device" not in options and torch.cuda.is_available():
         options["device"] = "cuda"
     return name, load(name, weights=weights if model else None, **options)
 
