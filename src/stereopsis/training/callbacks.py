@@ -37,6 +37,11 @@ class WholeCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
+def _accumulating(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether this batch's gradients wait for the next ones' before there is a step."""
+    return (batch_idx + 1) % trainer.accumulate_grad_batches != 0
+
+
 class Checkpoints(Callback):
     """Saves `last.ckpt` every so many steps, at the end, and when asked to stop (Ctrl-C, SIGTERM).
 
@@ -66,8 +71,7 @@ class Checkpoints(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches != 0
-        if accumulating or step == self.saved_step:
+        if _accumulating(trainer, batch_idx) or step == self.saved_step:
             return
         if step % self.every == 0 or self.interrupted is not None or step == trainer.max_steps:
             self._save(trainer, step)
@@ -134,7 +138,7 @@ class Progressing(Callback):
         self.worked += now - self._mark
         self._mark = now
         self.pairs += batch.disparity.shape[0] * trainer.world_size
-        if not trainer.is_global_zero or self.bar is None:
+        if not trainer.is_global_zero or self.bar is None or _accumulating(trainer, batch_idx):
             return
         line = self.summary(trainer)
         step = trainer.global_step
@@ -171,7 +175,8 @@ class Pictures(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        due = trainer.global_step % self.every == 0 and trainer.is_global_zero
+        stepped = trainer.is_global_zero and not _accumulating(trainer, batch_idx)
+        due = stepped and trainer.global_step % self.every == 0
         if not due or not isinstance(pl_module, SupervisedTask) or pl_module.last is None:
             return
         sample, output = pl_module.last
