@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -118,6 +119,16 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tiny: Tiny, monkeypatch: p
     assert [path.name for path in output.glob("*.part*")] == []
     assert torch.load(output / "last.ckpt", weights_only=True)["global_step"] == 3
     assert _equal(_weights(undisturbed), _weights(train(settings)))
+
+
+def test_a_finished_run_keeps_its_weights_and_their_figures(tiny: Tiny) -> None:
+    first = train(tiny("trainer.max_steps=2"))
+    assert first.weights is not None
+    written = first.weights.read_bytes()
+    again = train(tiny("trainer.max_steps=2"))
+    assert again == first
+    assert first.metrics
+    assert first.weights.read_bytes() == written
 
 
 def test_a_finished_run_writes_its_weights_again_and_can_be_extended(tiny: Tiny) -> None:
@@ -235,6 +246,18 @@ def test_validation_measures_held_back_pairs_and_accumulation_counts_optimiser_s
     assert result.steps == 3
     assert result.metrics["validation/epe"] > 0
     assert list(Path(settings.output).glob("events/*tfevents*"))
+
+
+def test_a_step_of_several_batches_has_one_picture(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[np.ndarray] = []
+
+    def panel(pictures: list[np.ndarray]) -> np.ndarray:
+        drawn.append(pictures[0])
+        return pictures[0]
+
+    monkeypatch.setattr("stereopsis.training.callbacks.panel", panel)
+    train(tiny("trainer.max_steps=3", "trainer.accumulate=2", "trainer.pictures_every=2"))
+    assert len(drawn) == 1
 
 
 def test_checkpoints_are_renamed_into_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from stereopsis.evaluation.protocols import Protocol
 from stereopsis.evaluation.run import ByScene
 from stereopsis.io.disparity import read_disparity
 from stereopsis.io.files import existing_file, existing_folder
-from stereopsis.io.weights import read_weights
+from stereopsis.io.weights import read_header
 from stereopsis.prediction.classical import RecordedSGBM
 from stereopsis.prediction.loading import load
 from stereopsis.prediction.provenance import file_digest, weights_file
@@ -128,7 +128,7 @@ def _overlap(first: str, second: str) -> bool:
 def _trained_on(path: Path | None) -> tuple[str, ...]:
     if path is None or path.suffix != ".safetensors":
         return ()
-    _, header = read_weights(path)
+    header = read_header(path)
     splits = header.training.get("splits", ()) if header else ()
     if not isinstance(splits, list | tuple):
         raise ValueError(f"{path}: its header's training splits are no list")

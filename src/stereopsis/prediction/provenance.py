@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from stereopsis.io.weights import read_weights
+from stereopsis.io.weights import read_header
 from stereopsis.models.registry import entry, list_models
 from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.loading import CLASSICAL, shipped_weights
@@ -36,7 +36,7 @@ def provenance(predictor: Predictor, model: str | Path, *, weights: str | Path |
     if isinstance(predictor, ExportedPredictor):
         licence, origin = predictor.header.licence, predictor.header.provenance
     elif path.suffix == ".safetensors":
-        _, header = read_weights(path)
+        header = read_header(path)
         licence, origin = (header.licence, header.provenance) if header else ("", "")
     if not licence and name in list_models():
         licence = entry(name).card.weights_licence

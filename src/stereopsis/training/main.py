@@ -20,7 +20,7 @@ from stereopsis.data.sources.registry import locate
 from stereopsis.io.atomic import writing
 from stereopsis.io.files import existing_file
 from stereopsis.io.labels import read_set
-from stereopsis.io.weights import WeightsHeader, as_tuples, read_weights, write_weights
+from stereopsis.io.weights import WeightsHeader, as_tuples, read_header, write_weights
 from stereopsis.layers.convolution import freeze_batch_norm_2d
 from stereopsis.losses import create_loss
 from stereopsis.models.base import Adopting, MonoModel, StartableModel, StereoModel
@@ -80,10 +80,13 @@ def train(settings: TrainSettings) -> Trained:
         _check_same_run(settings, output / SETTINGS)
         first_step = int(_read(checkpoint)["global_step"])
     _write_settings(settings, output / SETTINGS)
+    done = first_step >= settings.trainer.max_steps
+    if done and (metrics := _metrics_of(output / WEIGHTS, first_step)) is not None:
+        return Trained(first_step, output / WEIGHTS, checkpoint, metrics, None)
     task = build_task(settings)
     checkpoints = Checkpoints(output, settings.trainer.checkpoint_every)
     trainer = build_trainer(settings, [checkpoints, Progressing(), Pictures(settings.trainer.pictures_every)])
-    if first_step < settings.trainer.max_steps:
+    if not done:
         data = Data(settings, first_step=first_step, rank=trainer.global_rank, processes=trainer.world_size)
         resumed = str(checkpoint) if checkpoint.exists() else None
         trainer.fit(task, datamodule=data, ckpt_path=resumed, weights_only=True)
@@ -207,6 +210,14 @@ def _check_same_run(settings: TrainSettings, path: Path) -> None:
                 )
 
 
+def _metrics_of(weights: Path, steps: int) -> dict[str, float] | None:
+    """The figures of the weights that so many steps gave; None where these are not there."""
+    header = read_header(weights) if weights.exists() else None
+    if header is None or header.training.get("steps") != steps:
+        return None
+    return cast(dict[str, float], dict(header.metrics))
+
+
 def _write_settings(settings: TrainSettings, path: Path) -> None:
     with writing(path) as temporary:
         temporary.write_text(json.dumps(dataclasses.asdict(settings), indent=1) + "\n")
@@ -264,7 +275,7 @@ def _training_splits(settings: TrainSettings) -> list[str]:
     start = settings.model.weights
     inherited: list[str] = []
     if start is not None and Path(start).suffix == ".safetensors":
-        _, header = read_weights(start)
+        header = read_header(start)
         inherited = (
             [str(split) for split in cast(list[str], header.training.get("splits", []))] if header else []
         )
