@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from stereopsis.layers.convolution import ConvNorm, Norm, UpAndMerge
+from stereopsis.layers.iteration import States, refine, starting_field
 from stereopsis.layers.mobilenet import Rules
+from stereopsis.layers.stemmed_features import StemmedMaps
 from stereopsis.layers.upsampling import superpixel_upsample
+from stereopsis.structures import IterativeOutput
 
 
 class SuperpixelWeights(nn.Module):
@@ -74,6 +80,36 @@ class SuperpixelUpsampling(nn.Module):
         stem2: Float[Tensor, "b 32 h2 w2"],
     ) -> Float[Tensor, "b k h w"]:
         return superpixel_upsample(4 * fields, self.initial_superpixels(features, stem2))
+
+    def refine(
+        self,
+        firsts: Sequence[Float[Tensor, "b h4 w4"]],
+        states: Sequence[Tensor],
+        step: Callable[[States, Tensor], tuple[States, Tensor]],
+        maps: StemmedMaps,
+        *,
+        initial: Float[Tensor, "b h w"] | None,
+        iterations: int,
+        stop_below: float | None,
+    ) -> IterativeOutput:
+        """The updates of the first of the regressed fields, or of what `initial` knows, as in `iteration`.
+
+        In training the output also has what was regressed: `initial`, and the other fields as `wider`.
+        """
+        output = refine(
+            starting_field(initial, firsts[0]),
+            states,
+            step,
+            lambda field, state: self(field, state, maps.stem2),
+            factor=4,
+            iterations=iterations,
+            stop_below=stop_below,
+            training=self.training,
+        )
+        if not self.training:
+            return output
+        first, *wider = self.initial(torch.stack(list(firsts), 1), maps.scale4, maps.stem2).unbind(1)
+        return dataclasses.replace(output, initial=first, wider=tuple(wider))
 
 
 def superpixel_rules(published: str, ours: str) -> Rules:

@@ -20,7 +20,6 @@ rescaled by 2^U(-0.4, 0.8). Middlebury: 200k steps at 384x512 on a mixture, then
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -43,7 +42,7 @@ from stereopsis.layers.geometry_encoder import (
 )
 from stereopsis.layers.geometry_volume import GeometryPyramid
 from stereopsis.layers.hourglass import AttendedStem, GuidedHourglass, attention_rules, hourglass_rules
-from stereopsis.layers.iteration import States, as_map, normalised, refine, starting_field
+from stereopsis.layers.iteration import States, as_map, normalised
 from stereopsis.layers.mobilenet import Rules
 from stereopsis.layers.recurrent import ConvGRU, DeltaHead, MotionEncoder, MultilevelGRU, join_gates
 from stereopsis.layers.stemmed_features import StemmedFeatures, StemmedMaps, stemmed_rules
@@ -157,20 +156,9 @@ class RtIgevPlusPlus(StartableModel[RtIgevPlusPlusConfig, IterativeOutput]):
             state = self.update(states[0], context, [motion])
             return [state], self.delta_head(state)[:, 0]
 
-        output = refine(
-            starting_field(initial, first),
-            [hidden],
-            step,
-            lambda field, state: self.upsampling(field, state, maps.stem2),
-            factor=4,
-            iterations=c.iterations,
-            stop_below=c.stop_below,
-            training=self.training,
+        return self.upsampling.refine(
+            [first], [hidden], step, maps, initial=initial, iterations=c.iterations, stop_below=c.stop_below
         )
-        if not self.training:
-            return output
-        full = self.upsampling.initial(first[:, None], maps.scale4, maps.stem2)
-        return dataclasses.replace(output, initial=full[:, 0])
 
     @classmethod
     def recognise(cls, state: Mapping[str, Tensor]) -> RtIgevPlusPlusConfig | None:
@@ -307,20 +295,9 @@ class IgevPlusPlus(StartableModel[IgevPlusPlusConfig, IterativeOutput]):
             states = self.update(states, contexts, motion)
             return states, self.delta_head(states[0])[:, 0]
 
-        output = refine(
-            starting_field(initial, disparities[0]),
-            hidden,
-            step,
-            lambda field, state: self.upsampling(field, state, maps.stem2),
-            factor=4,
-            iterations=c.iterations,
-            stop_below=c.stop_below,
-            training=self.training,
+        return self.upsampling.refine(
+            disparities, hidden, step, maps, initial=initial, iterations=c.iterations, stop_below=c.stop_below
         )
-        if not self.training:
-            return output
-        first = self.upsampling.initial(torch.stack(disparities, 1), maps.scale4, maps.stem2).unbind(1)
-        return dataclasses.replace(output, initial=first[0], wider=tuple(first[1:]))
 
     def weigh_ranges(
         self, features: Float[Tensor, "b 96 h w"], disparities: list[Tensor]

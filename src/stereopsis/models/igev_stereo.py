@@ -17,7 +17,6 @@ targets below 192. KITTI: 2012 and 2015 together, from Scene Flow's weights, the
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,7 +27,7 @@ from stereopsis.layers.correlation import Storage
 from stereopsis.layers.encoders import ContextEncoder, encoder_rules, without_shortcut_aliases
 from stereopsis.layers.geometry_encoder import GeometryEncoder, geometry_encoder_rules
 from stereopsis.layers.geometry_volume import CombinedGeometry
-from stereopsis.layers.iteration import States, as_map, normalised, refine, starting_field
+from stereopsis.layers.iteration import States, as_map, normalised
 from stereopsis.layers.recurrent import ConvGRU, DeltaHead, MotionEncoder, MultilevelGRU, join_gates
 from stereopsis.layers.superpixels import SuperpixelUpsampling, superpixel_upsampling_rules
 from stereopsis.models.base import StartableModel, StateDict, rename
@@ -118,20 +117,9 @@ class IgevStereo(StartableModel[IgevStereoConfig, IterativeOutput]):
             states = self.update(states, contexts, motion)
             return states, self.delta_head(states[0])[:, 0]
 
-        output = refine(
-            starting_field(initial, first),
-            hidden,
-            step,
-            lambda field, state: self.upsampling(field, state, maps.stem2),
-            factor=4,
-            iterations=c.iterations,
-            stop_below=c.stop_below,
-            training=self.training,
+        return self.upsampling.refine(
+            [first], hidden, step, maps, initial=initial, iterations=c.iterations, stop_below=c.stop_below
         )
-        if not self.training:
-            return output
-        full = self.upsampling.initial(first[:, None], maps.scale4, maps.stem2)
-        return dataclasses.replace(output, initial=full[:, 0])
 
     @classmethod
     def recognise(cls, state: Mapping[str, Tensor]) -> IgevStereoConfig | None:

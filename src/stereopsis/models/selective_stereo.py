@@ -17,7 +17,6 @@ with `max_disparity` 768, evaluated with 80 iterations.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -271,20 +270,9 @@ class SelectiveIgev(StartableModel[SelectiveIgevConfig, IterativeOutput]):
             states = self.update(states, contexts, motion)
             return states, self.delta_head(states[0])[:, 0]
 
-        output = refine(
-            starting_field(initial, first),
-            hidden,
-            step,
-            lambda field, state: self.upsampling(field, state, maps.stem2),
-            factor=4,
-            iterations=c.iterations,
-            stop_below=c.stop_below,
-            training=self.training,
+        return self.upsampling.refine(
+            [first], hidden, step, maps, initial=initial, iterations=c.iterations, stop_below=c.stop_below
         )
-        if not self.training:
-            return output
-        full = self.upsampling.initial(first[:, None], maps.scale4, maps.stem2)
-        return dataclasses.replace(output, initial=full[:, 0])
 
     @classmethod
     def recognise(cls, state: Mapping[str, Tensor]) -> SelectiveIgevConfig | None:
