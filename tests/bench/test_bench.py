@@ -16,11 +16,11 @@ from stereopsis.bench import latency
 from stereopsis.bench.contender import Contender, contender
 from stereopsis.bench.latency import Plan, Row, measure
 from stereopsis.bench.machine import describe_machine
-from stereopsis.bench.memory import peak_bytes
 from stereopsis.bench.reference import REFERENCES
 from stereopsis.bench.report import bench_table, write_bench
 from stereopsis.bench.throughput import multiply_adds, parameters
 from stereopsis.models.registry import create, entry
+from stereopsis.prediction.memory import peak_resident_bytes
 from stereopsis.prediction.network import NetworkPredictor
 from stereopsis.structures import StereoPair
 
@@ -121,6 +121,13 @@ def test_multiply_adds_are_of_the_padded_pair() -> None:
     assert small > 2 * 16 * 16 * 8 * 3 * 49
 
 
+def test_a_network_answers_after_its_multiply_adds_were_counted() -> None:
+    network = NetworkPredictor(create("fast", **entry("fast").tiny))  # pyright: ignore[reportArgumentType]
+    pair = StereoPair(torch.zeros(3, 64, 64), torch.zeros(3, 64, 64))
+    assert multiply_adds(network, pair)
+    assert network.at_size(pair).disparity.shape == (64, 64)
+
+
 def test_networks_without_shipped_weights_are_measured_with_random_ones() -> None:
     found = contender("stereonet-gray")
     assert found.random
@@ -133,7 +140,7 @@ def test_networks_without_shipped_weights_are_measured_with_random_ones() -> Non
 
 
 def test_peak_memory_grows_with_what_is_touched() -> None:
-    before = peak_bytes()
+    before = peak_resident_bytes()
     block = np.ones(300_000_000, np.uint8)
-    assert peak_bytes() >= before
-    assert peak_bytes() >= block.nbytes
+    assert peak_resident_bytes() >= before
+    assert peak_resident_bytes() >= block.nbytes

@@ -12,7 +12,7 @@ from typing import Any
 from stereopsis.bench.reference import REFERENCES
 from stereopsis.models.base import MonoModel, StereoModel
 from stereopsis.models.registry import create, entry, list_models
-from stereopsis.prediction.loading import CLASSICAL, load
+from stereopsis.prediction.loading import CLASSICAL, load, shipped_weights
 from stereopsis.prediction.network import NetworkPredictor
 from stereopsis.prediction.runtimes import SUFFIXES
 from stereopsis.structures import Predictor
@@ -74,8 +74,6 @@ def contender(name: str, **options: Any) -> Contender:
 
 
 def _shipped(name: str) -> bool:
-    from stereopsis.prediction.loading import shipped_weights
-
     try:
         shipped_weights(name)
     except ValueError:

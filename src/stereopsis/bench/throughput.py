@@ -1,14 +1,13 @@
-"""What a predictor is made of and fed with: parameters, multiply-adds, runtime, a pair."""
+"""What a predictor is made of and fed with: parameters, multiply-adds, a pair."""
 
 from __future__ import annotations
 
-from typing import Any
+import copy
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stereopsis.models.base import count_parameters
-from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.network import NetworkPredictor
 from stereopsis.structures import Predictor, StereoPair
 from stereopsis.synthesis.stream import SyntheticStream
@@ -31,22 +30,12 @@ def multiply_adds(predictor: Predictor, pair: StereoPair) -> int | None:
     """
     if not isinstance(predictor, NetworkPredictor):
         return None
-    model = predictor.model
+    model = copy.deepcopy(predictor.model)
     padded = pair.map(lambda image: model.padding.pad(image[None]))
     counter = FlopCounterMode(display=False)
     try:
-        shapes: Any = model.to("meta")
         with torch.no_grad(), counter:
-            shapes(padded.left.to("meta"), padded.right.to("meta"))
+            model.to("meta")(padded.left.to("meta"), padded.right.to("meta"))
     except (RuntimeError, NotImplementedError):  # a network that looks at values cannot run on shapes
         return None
     return counter.get_total_flops() // 2
-
-
-def runtime_of(predictor: Predictor) -> str:
-    """What computes, with its version."""
-    if isinstance(predictor, ExportedPredictor | NetworkPredictor):
-        return predictor.runtime
-    import cv2
-
-    return f"OpenCV {cv2.__version__}"

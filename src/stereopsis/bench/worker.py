@@ -20,8 +20,9 @@ def main(arguments: list[str]) -> None:
     import torch
 
     from stereopsis.bench.contender import Contender
-    from stereopsis.bench.memory import peak_bytes
-    from stereopsis.bench.throughput import multiply_adds, parameters, runtime_of
+    from stereopsis.bench.throughput import multiply_adds, parameters
+    from stereopsis.prediction.memory import peak_resident_bytes
+    from stereopsis.prediction.runtimes import runtime_of
     from stereopsis.structures import StereoPair
 
     def answer(facts: dict[str, object]) -> None:
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> None:
     cv2.setNumThreads(int(threads))
     left, right = torch.from_numpy(np.load(images))
     pair = StereoPair(left, right)
-    before = peak_bytes()
+    before = peak_resident_bytes()
     started = time.perf_counter()
     try:
         predictor = Contender.from_json(text).build()
@@ -51,11 +52,11 @@ def main(arguments: list[str]) -> None:
         answer({"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu})
     answer(
         {
-            "peak_bytes": peak_bytes(),
+            "peak_bytes": peak_resident_bytes(),
             "device_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
             "parameters": parameters(predictor),
             "multiply_adds": multiply_adds(predictor, pair),
-            "runtime": runtime_of(predictor),
+            "runtime": runtime_of(predictor) or f"OpenCV {cv2.__version__}",
         }
     )
 

@@ -79,6 +79,11 @@ def resident_bytes() -> int:
 
 def peak_resident_bytes() -> int:
     """The most main memory that this process has held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # `ru_maxrss` would count what the process was before it became this program
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
