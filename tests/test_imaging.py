@@ -23,7 +23,6 @@ from stereopsis.imaging import (
     draw_effects,
     expose,
     jpeg,
-    luminance,
     misalign,
     motion_blur,
     quantise,
@@ -31,6 +30,7 @@ from stereopsis.imaging import (
     to_gray,
     vignette,
 )
+from stereopsis.structures import luma
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def test_hue_turns_by_a_third_permute_the_channels(image):
     assert torch.allclose(adjust_hue(image, 0.0), image, atol=1e-6)
 
 
-def test_luminance_of_white_is_one():
-    assert torch.allclose(luminance(torch.ones(2, 3, 4, 5)), torch.ones(2, 1, 4, 5))
+def test_luma_of_white_is_one():
+    assert torch.allclose(luma(torch.ones(2, 3, 4, 5)), torch.ones(2, 1, 4, 5))
 
 
 def test_vignetting_keeps_the_centre_and_darkens_corners_by_its_strength():

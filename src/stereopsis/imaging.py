@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-Image = Float[Tensor, "*b c h w"]
+from stereopsis.structures import luma
 
-LUMA = (0.299, 0.587, 0.114)
+Image = Float[Tensor, "*b c h w"]
 
 
 def expose(image: Image, stops: float) -> Image:
@@ -44,15 +44,9 @@ def adjust_contrast(image: Image, factor: float, *, pivot: float = 0.5) -> Image
     return ((image - pivot) * factor + pivot).clamp(0, 1)
 
 
-def luminance(image: Float[Tensor, "*b 3 h w"]) -> Float[Tensor, "*b 1 h w"]:
-    """Rec. 601 luma of RGB."""
-    red, green, blue = LUMA
-    return red * image[..., 0:1, :, :] + green * image[..., 1:2, :, :] + blue * image[..., 2:3, :, :]
-
-
 def adjust_saturation(image: Float[Tensor, "*b 3 h w"], factor: float) -> Image:
     """Distances from gray times `factor`: 0 is gray, 1 the image itself."""
-    gray = luminance(image)
+    gray = luma(image)
     return (gray + (image - gray) * factor).clamp(0, 1)
 
 
@@ -73,7 +67,7 @@ def adjust_hue(image: Float[Tensor, "*b 3 h w"], turn: float) -> Image:
 
 def to_gray(image: Float[Tensor, "*b 3 h w"]) -> Image:
     """The luma in all three channels."""
-    return luminance(image).expand_as(image).contiguous()
+    return luma(image).expand_as(image).contiguous()
 
 
 def vignette(image: Image, strength: float) -> Image:

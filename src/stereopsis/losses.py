@@ -347,7 +347,7 @@ def create_loss(name: str, **options: object) -> Callable[[Any, StereoSample], T
     for key in options:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {near[0]}?" if near else "."
             raise ValueError(
                 f"the loss {name} has no option {key!r}{hint} It has {', '.join(sorted(fields))}"
             )

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from stereopsis import geometry, imaging
-from stereopsis.structures import StereoPair, StereoSample
+from stereopsis.structures import StereoPair, StereoSample, luma
 
 
 @dataclass
@@ -310,7 +310,7 @@ def _jitter(
     if darkest != 1 or lightest != 1:
         image = imaging.expose(image, math.log2(rng.uniform(darkest, lightest)))
     if settings.contrast:
-        pivot = float(imaging.luminance(image).mean())
+        pivot = float(luma(image).mean())
         image = imaging.adjust_contrast(image, contrast, pivot=pivot)
     if saturation != 1:
         image = imaging.adjust_saturation(image, saturation)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from stereopsis.models.base import MonoModel, StereoModel
 from stereopsis.models.registry import create, entry, list_models, name_of
 from stereopsis.prediction.certainty import Certainty
 from stereopsis.prediction.loading import load_model, shipped_weights, stored_certainty
+from stereopsis.prediction.provenance import file_digest
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,11 @@ def original(name: str | Path, *, weights: str | Path | None = None, **options: 
     header = read_header(path) if path.suffix == ".safetensors" else None
     certainty = stored_certainty(path)
     card = entry(network).card
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Original(
         model=model.eval(),
         network=network if header is None else header.network,
         licence=card.weights_licence if header is None else header.licence,
-        provenance=(header and header.provenance) or f"{path.name}, sha256 {digest}",
+        provenance=(header and header.provenance) or f"{path.name}, sha256 {file_digest(path)}",
         trained=True,
         certainty=certainty if certainty is not None and certainty.of_any_output else None,
     )

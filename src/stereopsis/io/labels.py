@@ -63,7 +63,7 @@ def relative_path(path: Path, root: Path) -> str:
 
 def write_record(root: Path, record: LabelRecord) -> None:
     """Writes `label.json`, whole or not at all: from then on the pair is finished."""
-    _write(pair_folder(root, record.name) / RECORD, {"format": FORMAT, **dataclasses.asdict(record)})
+    write_json(pair_folder(root, record.name) / RECORD, {"format": FORMAT, **dataclasses.asdict(record)})
 
 
 def read_record(root: Path, name: str) -> LabelRecord:
@@ -93,7 +93,7 @@ def list_records(root: Path) -> Iterator[LabelRecord]:
 
 def write_set(root: Path, settings: Mapping[str, object]) -> None:
     """Writes `labels.json`, whole or not at all."""
-    _write(root / SET, {"format": FORMAT, **settings})
+    write_json(root / SET, {"format": FORMAT, **settings})
 
 
 def read_set(root: Path) -> dict[str, Any]:
@@ -103,10 +103,6 @@ def read_set(root: Path) -> dict[str, Any]:
             f"{root} is no folder of labels, it has no {SET}: stereopsis label writes one"
         )
     return _checked(read_json(root / SET, "a label set"), root / SET)
-
-
-def _write(path: Path, content: Mapping[str, object]) -> None:
-    write_json(path, content)
 
 
 def _checked(content: dict[str, Any], path: Path) -> dict[str, Any]:

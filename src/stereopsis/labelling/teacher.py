@@ -15,6 +15,7 @@ from stereopsis.prediction.composition import Wrapping
 from stereopsis.prediction.loading import load
 from stereopsis.prediction.mirrored import Mirrored
 from stereopsis.prediction.provenance import Provenance, provenance
+from stereopsis.prediction.runtimes import runtime_of
 from stereopsis.structures import Predictor, StereoOutput, StereoPair
 
 
@@ -65,7 +66,7 @@ class Teacher:
     @property
     def runtime(self) -> str:
         """What runs it."""
-        return str(getattr(self.predictor, "runtime", f"OpenCV and PyTorch {torch.__version__}"))
+        return runtime_of(self.predictor) or f"OpenCV and PyTorch {torch.__version__}"
 
     def plain(self) -> dict[str, object]:
         """All that decides its labels, as JSON holds it."""

@@ -11,13 +11,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from stereopsis.metrics.disparity import mean_over
+
 
 def abs_rel(
     depth: Float[Tensor, "*b h w"], truth: Float[Tensor, "*b h w"], mask: Bool[Tensor, "*b h w"]
 ) -> Float[Tensor, "*b"]:
     """Mean of |depth - truth| / truth."""
     depth, truth, answered, _ = _prepared(depth, truth, mask)
-    return _mean((depth - truth).abs() / truth, answered)
+    return mean_over((depth - truth).abs() / truth, answered)
 
 
 def mae(
@@ -25,7 +27,7 @@ def mae(
 ) -> Float[Tensor, "*b"]:
     """Mean of |depth - truth|, in metres."""
     depth, truth, answered, _ = _prepared(depth, truth, mask)
-    return _mean((depth - truth).abs(), answered)
+    return mean_over((depth - truth).abs(), answered)
 
 
 def rmse(
@@ -33,7 +35,7 @@ def rmse(
 ) -> Float[Tensor, "*b"]:
     """Root of the mean squared difference, in metres."""
     depth, truth, answered, _ = _prepared(depth, truth, mask)
-    return _mean((depth - truth).square(), answered).sqrt()
+    return mean_over((depth - truth).square(), answered).sqrt()
 
 
 def delta(
@@ -46,7 +48,7 @@ def delta(
     """The share (0..1) of pixels with max(depth / truth, truth / depth) < 1.25 to that power."""
     depth, truth, answered, measured = _prepared(depth, truth, mask)
     close = torch.maximum(depth / truth, truth / depth) < 1.25**power
-    return _mean((close & answered).double(), measured)
+    return mean_over((close & answered).double(), measured)
 
 
 def _prepared(depth: Tensor, truth: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -59,9 +61,3 @@ def _prepared(depth: Tensor, truth: Tensor, mask: Tensor) -> tuple[Tensor, Tenso
         answered,
         measured,
     )
-
-
-def _mean(values: Tensor, where: Tensor) -> Tensor:
-    count = where.sum((-2, -1))
-    total = torch.where(where, values, 0.0).sum((-2, -1))
-    return torch.where(count > 0, total / count.clamp(min=1), torch.nan)

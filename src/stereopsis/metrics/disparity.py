@@ -21,7 +21,7 @@ def epe(
 ) -> Float[Tensor, "*b"]:
     """End-point error: the mean of |disparity - truth| over answered pixels, in pixels."""
     error, answered, _ = _errors(disparity, truth, mask)
-    return _mean(error, answered)
+    return mean_over(error, answered)
 
 
 def rms(
@@ -29,7 +29,7 @@ def rms(
 ) -> Float[Tensor, "*b"]:
     """Root of the mean squared error over answered pixels, in pixels."""
     error, answered, _ = _errors(disparity, truth, mask)
-    return _mean(error.square(), answered).sqrt()
+    return mean_over(error.square(), answered).sqrt()
 
 
 def bad(
@@ -41,7 +41,7 @@ def bad(
 ) -> Float[Tensor, "*b"]:
     """Bad-n: the share (0..1) of pixels whose error is above `threshold` pixels."""
     error, answered, measured = _errors(disparity, truth, mask)
-    return _mean(((error > threshold) | ~answered).double(), measured)
+    return mean_over(((error > threshold) | ~answered).double(), measured)
 
 
 def d1(
@@ -50,7 +50,7 @@ def d1(
     """KITTI's outlier rate: the share (0..1) of pixels wrong by more than 3 px and by more than 5 %."""
     error, answered, measured = _errors(disparity, truth, mask)
     outlier = (error > 3) & (error > 0.05 * truth.double().abs())
-    return _mean((outlier | ~answered).double(), measured)
+    return mean_over((outlier | ~answered).double(), measured)
 
 
 def quantile(
@@ -79,7 +79,7 @@ def density(
 ) -> Float[Tensor, "*b"]:
     """The share (0..1) of measured pixels that were answered with a finite disparity."""
     _, answered, measured = _errors(disparity, truth, mask)
-    return _mean(answered.double(), measured)
+    return mean_over(answered.double(), measured)
 
 
 def measured_pixels(truth: Float[Tensor, "*b h w"], mask: Bool[Tensor, "*b h w"]) -> Bool[Tensor, "*b h w"]:
@@ -95,7 +95,7 @@ def _errors(disparity: Tensor, truth: Tensor, mask: Tensor) -> tuple[Tensor, Ten
     return torch.where(answered, error, 0.0), answered, measured
 
 
-def _mean(values: Tensor, where: Tensor) -> Tensor:
+def mean_over(values: Tensor, where: Tensor) -> Tensor:
     """Mean over the pixels `where`, NaN where there are none."""
     count = where.sum((-2, -1))
     total = torch.where(where, values, 0.0).sum((-2, -1))
