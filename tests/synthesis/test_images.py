@@ -152,3 +152,11 @@ def test_no_scene_is_nearer_than_its_distribution_allows():
     stream = SyntheticStream(3, "close-range", size=(24, 32))
     largest = [float(stream.rendering(index).left.disparity.max()) / 32 for index in range(4)]
     assert 0.1 < max(largest) < 0.45
+
+
+def test_neither_view_knows_what_lies_beyond_the_zero_of_doffs() -> None:
+    beyond = dataclasses.replace(scene(), rig=dataclasses.replace(RIG, doffs=0.075))
+    sample = render(beyond, SIZE, effects=False).sample
+    assert sample.disparity_right is not None
+    for known in (sample.valid, sample.disparity_right.isfinite()):
+        assert 0.1 < float(known.float().mean()) < 0.9

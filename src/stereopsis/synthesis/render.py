@@ -88,7 +88,7 @@ def render_batch(
             disparity=left.disparity,
             valid=left.valid,
             occluded=left.occluded,
-            disparity_right=right.disparity,
+            disparity_right=torch.where(right.valid, right.disparity, math.inf),
             info=(SceneInfo(scene.name, DATASET, scene.rig.calibration(size)),),
         )
         result.append(Rendering(sample, fine_left, fine_right))
