@@ -333,7 +333,7 @@ def _mixture(raw: Float[Tensor, "b n o"], representation: Representation, unit: 
     if representation == "unimodal":
         mu, b = values[..., :1] * unit, values[..., 1:] * unit
         return Mixture(disparity=mu[..., 0], mu=mu, b=b)
-    mu, b, pi = values[..., :2], values[..., 2:4].clamp(0.01, 1), values[..., 4]
+    mu, b, pi = values[..., :2], values[..., 2:4].clamp(0.01, 1.0), values[..., 4]
     disparity = torch.where(first_is_mode(pi, b), mu[..., 0], mu[..., 1]) * unit
     return Mixture(disparity=disparity, mu=mu * unit, pi=pi, b=b * unit)
 
