@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +43,7 @@ def rectify(
     Example: stereopsis rectify left.png right.png --calibration calib.xml --output rectified/
     """
     from stereopsis.cli._outputs import check_folder, make_folder
+    from stereopsis.cli._sizes import parse_size
     from stereopsis.io.images import read_image
     from stereopsis.io.raw_calibration import read_raw_calibration
     from stereopsis.rectification import match_features, rectification, refined, vertical_offset
@@ -55,7 +55,7 @@ def rectify(
     images = read_image(left), read_image(right)
     deep = any(image.dtype != "uint8" for image in images)
     pair = StereoPair.from_arrays(*images)
-    wanted = None if size is None else _parse_size(size)
+    wanted = None if size is None else parse_size(size)
     matches = match_features(pair)
     if refine:
         raw = refined(raw, *matches)
@@ -81,14 +81,6 @@ def _inputs(left: Path, right: Path | None, calibration: Path | None) -> tuple[P
     if calibration is None:
         raise ValueError("rectifying needs the cameras' calibration: give it with --calibration")
     return left, right, calibration
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    """(height, width) from WIDTHxHEIGHT."""
-    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    if match is None or "0" in match.groups():
-        raise ValueError(f"--size {text!r} is no size: write WIDTHxHEIGHT, like 640x480")
-    return int(match[2]), int(match[1])
 
 
 def _write(folder: Path, pair: StereoPair, found: Rectification, *, deep: bool) -> None:
