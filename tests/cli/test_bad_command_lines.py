@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -117,6 +118,29 @@ BAD = {
     ),
     "a model's page that is not there": ("models", "psmnett", "psmnet"),
     "a demo into a file": ("demo", "--output", "file", "file is a file"),
+    "rendering into a file": ("render", "--output", "file", "file is a file"),
+    "rendering at an absurd size": ("render", "--output", "new", "--size", "999999x999999", "200 megapixels"),
+    "labels into a file": ("label", "pairs", "--output", "file", "file is a file"),
+    "training into a file": ("train", "experiment=overfit", "output=file", "file is a file"),
+    "distilling into a file": ("distil", "student=fast", "labels=x", "output=file", "file is a file"),
+    "exporting into no folder": ("export", "fast", "--output", "absent/fast.onnx", "absent does not exist"),
+    "exporting under another suffix": ("export", "fast", "--output", "fast.txt", "written as .onnx"),
+    "figures of an export into no folder": ("export", "fast", "--json", "absent/x.json", "absent does not"),
+    "an evaluation's JSON into no folder": (
+        "evaluate", "sgbm", "folder", "--json", "absent/x.json", "the folder absent does not exist",
+    ),
+    "a report into a folder": ("evaluate", "sgbm", "folder", "--report", "nothing", "nothing is a folder"),
+    "a bench's JSON into no folder": ("bench", "--json", "absent/x.json", "absent does not exist"),
+    "exports of a bench into a file": ("bench", "--exports", "file", "file is a file"),
+    "calibrated weights into no folder": (
+        "calibrate", "corrupt.safetensors", "--output", "absent/x.safetensors", "absent does not exist",
+    ),
+    "calibrated weights of another suffix": (
+        "calibrate", "corrupt.safetensors", "--output", "x.pth", "written as .safetensors",
+    ),
+    "a contact sheet into no folder": (
+        "datasets", "check", "folder", "--sheet", "absent/x.png", "absent does not exist",
+    ),
 }  # fmt: skip
 
 
@@ -212,6 +236,25 @@ def _wait_for_reader(pipe: Path) -> None:
 
 _held: list[int] = []
 """The writing end stays open, so that the reader goes on waiting."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        cv2.error("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes"),
+    ],
+)
+def test_lack_of_memory_is_said(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("stereopsis.cli.main.application", lambda: failing)
+    assert main(["models"]) == 2
+    assert "not enough memory" in capsys.readouterr().err
 
 
 def test_a_traceback_is_shown_on_request(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

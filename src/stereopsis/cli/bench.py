@@ -67,16 +67,22 @@ def bench(
     from stereopsis.bench.latency import Plan, measure
     from stereopsis.bench.machine import describe_machine
     from stereopsis.bench.report import bench_table, write_bench
+    from stereopsis.cli._outputs import check_folder, make_folder
+    from stereopsis.io.atomic import check_target
 
     wanted = [runtime.strip() for runtime in runtimes.split(",")]
     for runtime in wanted:
         if runtime not in RUNTIMES:
             raise ValueError(f"no runtime is called {runtime!r}: there are {', '.join(RUNTIMES)}")
     plan = Plan(size=parse_size(size), threads=threads, warmups=warmups, runs=runs, slow_above=slow_above)
+    if json is not None:
+        check_target(json)
+    if exports is not None:
+        check_folder(exports)
     console = Console()
     with tempfile.TemporaryDirectory() as temporary:
         folder = exports or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         contenders = [
             row
             for name in predictors or DEFAULT
