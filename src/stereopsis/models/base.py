@@ -300,7 +300,7 @@ def replace_config(config: Any, overrides: Mapping[str, object], name: str) -> A
     for key in overrides:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f", did you mean {near[0]}?" if near else ":"
             raise ValueError(f"{name} has no option {key!r}{hint} Its options: {', '.join(sorted(fields))}")
     return dataclasses.replace(cast(Any, config), **overrides)
 
