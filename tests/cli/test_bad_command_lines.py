@@ -34,6 +34,7 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "text.png").write_text("this is no image\n" * 20)
     (tmp_path / "huge.png").write_bytes(_png_header(200_000, 200_000))
     write_npy(tmp_path / "nan.npy", np.full((48, 64, 3), np.nan, np.float32))
+    write_npy(tmp_path / "floats.npy", image.astype(np.float32))
     (tmp_path / "nothing").mkdir()
     (tmp_path / "no.mp4").write_bytes(b"no video at all" * 50)
     (tmp_path / "K.txt").write_text("500 0 32 0 500 24 0 0 1\n")
@@ -65,6 +66,10 @@ BAD = {
     "sizes that differ": ("predict", "left.png", "small.png", "64x20"),
     "NaN in an image": ("predict", "nan.npy", "right.png", "NaN"),
     "one image": ("predict", "left.png", "left.png is one image"),
+    "three images": ("predict", "left.png", "right.png", "small.png", "a glob in quotes"),
+    "an image in 0..255 as floats": ("predict", "floats.npy", "right.png", "rescale floats"),
+    "one image to rectify": ("rectify", "left.png", "left.png is one image"),
+    "superresolution of a resized pair": (*PAIR, "--superresolution", "2", "--scale", "0.5", "leave out"),
     "nothing to predict": ("predict", "Missing argument"),
     "an empty folder": ("predict", "nothing", "no stereo pair"),
     "a folder that is not there": ("predict", "nowhere/", "nowhere"),
