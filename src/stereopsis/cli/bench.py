@@ -55,8 +55,8 @@ def bench(
     """Measure latency, memory, load time and size of predictors; runs are interleaved.
 
     Networks whose weights do not come with the package take random ones: they are as quick. int8 then
-    tells of speed alone. Each row has a process of its own. Above one core's load from elsewhere, read
-    the column of least times.
+    tells of speed alone. Each row has a process of its own; the program ends with an error where one
+    failed. Above one core's load from elsewhere, read the column of least times.
 
     Example: stereopsis bench fast sgbm stereonet --size 640x480 --threads 2 --json bench.json
     """
@@ -91,14 +91,14 @@ def bench(
         before = describe_machine()
         rows = measure(contenders, plan, observe=lambda text: console.print(text, style="dim"))
         after = describe_machine()
-    console.print(bench_table(rows, plan), width=max(console.width, WIDTH))
+    Console(width=max(console.width, WIDTH)).print(bench_table(rows, plan))
     if before.loaded or after.loaded:
         loads = f"{before.load_average[0]} before, {after.load_average[0]} after"
         console.print(f"the machine was busy with other things too (load {loads})", highlight=False)
     if json is not None:
         write_bench(json, rows, plan, command=_command(), before=before, after=after)
     if any(row.error for row in rows):
-        raise typer.Exit(1)
+        raise typer.Exit(2)
 
 
 def _command() -> str:
