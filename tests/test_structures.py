@@ -165,6 +165,8 @@ def test_a_pair_does_not_share_the_callers_memory() -> None:
         (np.zeros((0, 5), np.uint8), "is empty"),
         (np.zeros((2, 2), np.int32), "uint8, uint16 or float"),
         (np.array([[np.nan]], np.float32), "NaN or infinite"),
+        (np.array([[0, 255]], np.float32), r"ranges from 0 to 255: rescale floats to \[0, 1\]"),
+        (np.array([[-1, 1]], np.float32), "ranges from -1 to 1"),
     ],
 )
 def test_what_is_no_image_is_refused(array: np.ndarray, said: str) -> None:

@@ -234,6 +234,9 @@ def _to_image(value: np.ndarray | Tensor, name: str) -> Tensor:
         image = image.float()
         if not bool(torch.isfinite(image).all()):
             raise ValueError(f"the {name} image holds NaN or infinite values: replace them before matching")
+        low, high = float(image.min()), float(image.max())
+        if low < -0.5 or high > 1.5:  # more than resampling overshoots: another unit
+            raise ValueError(f"the {name} image ranges from {low:g} to {high:g}: rescale floats to [0, 1]")
     else:
         raise ValueError(f"the {name} image must be uint8, uint16 or float in [0, 1]: it is {value.dtype}")
     image = image[..., :3, :, :]

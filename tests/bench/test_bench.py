@@ -19,6 +19,7 @@ from stereopsis.bench.machine import describe_machine
 from stereopsis.bench.reference import REFERENCES
 from stereopsis.bench.report import bench_table, write_bench
 from stereopsis.bench.throughput import multiply_adds, parameters
+from stereopsis.cli.main import main
 from stereopsis.models.registry import create, entry
 from stereopsis.prediction.memory import peak_resident_bytes
 from stereopsis.prediction.network import NetworkPredictor
@@ -75,6 +76,17 @@ def test_rows_become_a_table_and_json(rows: list[Row], tmp_path: Path) -> None:
     assert len(kept["machine"]["load_average"]) == 3
     assert kept["rows"][0]["summary"]["median"] == pytest.approx(np.median(rows[0].seconds))
     assert "summary" not in kept["rows"][1]
+
+
+def test_in_a_pipe_the_table_is_as_wide_as_it_needs_and_a_failure_ends_with_an_error(
+    rows: list[Row], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(latency, "measure", lambda *_, **__: rows)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["bench", "opencv-bm"]) == 2
+    said = capsys.readouterr().out
+    assert "median ms" in said
+    assert "failed: " in said
 
 
 def test_slow_contenders_run_less_and_all_take_turns() -> None:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -33,6 +34,7 @@ def place(tmp_path: Path) -> Path:
     (tmp_path / "text.png").write_text("this is no image\n" * 20)
     (tmp_path / "huge.png").write_bytes(_png_header(200_000, 200_000))
     write_npy(tmp_path / "nan.npy", np.full((48, 64, 3), np.nan, np.float32))
+    write_npy(tmp_path / "floats.npy", image.astype(np.float32))
     (tmp_path / "nothing").mkdir()
     (tmp_path / "no.mp4").write_bytes(b"no video at all" * 50)
     (tmp_path / "K.txt").write_text("500 0 32 0 500 24 0 0 1\n")
@@ -64,6 +66,10 @@ BAD = {
     "sizes that differ": ("predict", "left.png", "small.png", "64x20"),
     "NaN in an image": ("predict", "nan.npy", "right.png", "NaN"),
     "one image": ("predict", "left.png", "left.png is one image"),
+    "three images": ("predict", "left.png", "right.png", "small.png", "a glob in quotes"),
+    "an image in 0..255 as floats": ("predict", "floats.npy", "right.png", "rescale floats"),
+    "one image to rectify": ("rectify", "left.png", "left.png is one image"),
+    "superresolution of a resized pair": (*PAIR, "--superresolution", "2", "--scale", "0.5", "leave out"),
     "nothing to predict": ("predict", "Missing argument"),
     "an empty folder": ("predict", "nothing", "no stereo pair"),
     "a folder that is not there": ("predict", "nowhere/", "nowhere"),
@@ -117,6 +123,29 @@ BAD = {
     ),
     "a model's page that is not there": ("models", "psmnett", "psmnet"),
     "a demo into a file": ("demo", "--output", "file", "file is a file"),
+    "rendering into a file": ("render", "--output", "file", "file is a file"),
+    "rendering at an absurd size": ("render", "--output", "new", "--size", "999999x999999", "200 megapixels"),
+    "labels into a file": ("label", "pairs", "--output", "file", "file is a file"),
+    "training into a file": ("train", "experiment=overfit", "output=file", "file is a file"),
+    "distilling into a file": ("distil", "student=fast", "labels=x", "output=file", "file is a file"),
+    "exporting into no folder": ("export", "fast", "--output", "absent/fast.onnx", "absent does not exist"),
+    "exporting under another suffix": ("export", "fast", "--output", "fast.txt", "written as .onnx"),
+    "figures of an export into no folder": ("export", "fast", "--json", "absent/x.json", "absent does not"),
+    "an evaluation's JSON into no folder": (
+        "evaluate", "sgbm", "folder", "--json", "absent/x.json", "the folder absent does not exist",
+    ),
+    "a report into a folder": ("evaluate", "sgbm", "folder", "--report", "nothing", "nothing is a folder"),
+    "a bench's JSON into no folder": ("bench", "--json", "absent/x.json", "absent does not exist"),
+    "exports of a bench into a file": ("bench", "--exports", "file", "file is a file"),
+    "calibrated weights into no folder": (
+        "calibrate", "corrupt.safetensors", "--output", "absent/x.safetensors", "absent does not exist",
+    ),
+    "calibrated weights of another suffix": (
+        "calibrate", "corrupt.safetensors", "--output", "x.pth", "written as .safetensors",
+    ),
+    "a contact sheet into no folder": (
+        "datasets", "check", "folder", "--sheet", "absent/x.png", "absent does not exist",
+    ),
 }  # fmt: skip
 
 
@@ -212,6 +241,25 @@ def _wait_for_reader(pipe: Path) -> None:
 
 _held: list[int] = []
 """The writing end stays open, so that the reader goes on waiting."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        cv2.error("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 9 bytes"),
+    ],
+)
+def test_lack_of_memory_is_said(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("stereopsis.cli.main.application", lambda: failing)
+    assert main(["models"]) == 2
+    assert "not enough memory" in capsys.readouterr().err
 
 
 def test_a_traceback_is_shown_on_request(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -21,6 +22,8 @@ from stereopsis.io.calibration import read_calibration, write_calibration
 from stereopsis.io.disparity import read_disparity
 from stereopsis.io.images import read_image, write_image
 from stereopsis.io.video import write_video
+from stereopsis.io.weights import WeightsHeader, write_weights
+from stereopsis.models.registry import create, entry
 from stereopsis.prediction.loading import load, shipped_weights
 from stereopsis.prediction.memory import bytes_per_pixel, resident_bytes
 from stereopsis.structures import Calibration, StereoOutput, StereoPair
@@ -55,6 +58,18 @@ def test_an_exported_file_is_not_sent_to_a_gpu_that_its_runtime_may_not_know(
     images = garden / "left.png", garden / "right.png"
     said = predicted(capsys, *images, "--model", exported, "--output", tmp_path / "out")
     assert "OpenVINO" in said["runtime"]
+
+
+def test_a_network_that_gives_no_disparity_is_warned_of(
+    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = create("stereonet", **entry("stereonet").tiny)
+    state = {name: tensor * math.nan for name, tensor in model.state_dict().items()}
+    weights = tmp_path / "nan.safetensors"
+    write_weights(weights, state, WeightsHeader(network="stereonet", config=dataclasses.asdict(model.config)))
+    images = [str(garden / "left.png"), str(garden / "right.png")]
+    assert main(["predict", *images, "--weights", str(weights), "--output", str(tmp_path / "out")]) == 0
+    assert "warning: no pixel of left has a disparity" in capsys.readouterr().err
 
 
 def test_a_pair_gives_every_file_and_one_line(

@@ -181,6 +181,26 @@ def test_journal_of_another_run_is_refused(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize("content", [b'{"mine": 1}', b"[1]\n", b"precious", b"\x89PNG\r\n"])
+def test_file_that_is_no_journal_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    write_scene(tmp_path / "data", "a")
+    mine = tmp_path / "mine.json"
+    mine.write_bytes(content)
+    with pytest.raises(ValueError, match=r"mine\.json cannot be continued"):
+        _evaluate(Offset(1.0), _protocol(Column("epe")), tmp_path / "data", mine)
+    assert mine.read_bytes() == content
+
+
+def test_journal_stopped_in_its_first_line_begins_anew(tmp_path: Path) -> None:
+    write_scene(tmp_path / "data", "a")
+    journal = tmp_path / "j.jsonl"
+    _evaluate(Offset(1.0), _protocol(Column("epe")), tmp_path / "data", journal)
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:20])
+    _evaluate(Offset(1.0), _protocol(Column("epe")), tmp_path / "data", journal)
+    assert journal.read_bytes().splitlines()[0] == whole.splitlines()[0]
+
+
 @pytest.mark.slow
 def test_memory_is_flat_over_a_thousand_images(tmp_path: Path) -> None:
     """A thousand images of 300 kB of maps each: kept, they would be 300 MB."""

@@ -254,6 +254,7 @@ _BAD_TEXTS = {
     "deep.json": '{"calibration": ' + "[" * 100000,
     "broken.xml": "<?xml version='1.0'?><opencv_storage><P1>",
     "entities.xml": "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>",
+    "no_names.yaml": '!!python/object/apply:os.system ["true"]\n',
     "no_matrices.yml": "%YAML:1.0\n---\nname: something\n",
     "short_p.yml": "P1: [1, 2, 3]\nP2: [1, 2, 3]\n",
     "zero_q.yml": "Q: [" + ", ".join(["0"] * 16) + "]\n",
@@ -269,6 +270,14 @@ def test_nonsense_gives_one_sentence_that_names_the_file(tmp_path: Path, name: s
         read_calibration(tmp_path / name)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "zip()" not in str(caught.value)
+
+
+def test_a_rectified_pair_s_file_is_no_raw_calibration(tmp_path: Path) -> None:
+    path = tmp_path / "calib.txt"
+    path.write_text("cam0=[1000 0 320; 0 1000 240; 0 0 1]\ndoffs=0\nbaseline=100\n")
+    with pytest.raises(ValueError, match="no raw calibration of two cameras"):
+        read_raw_calibration(path)
 
 
 _BAD_RAW = {

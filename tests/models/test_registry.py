@@ -104,6 +104,19 @@ def test_tensors_of_no_network_are_refused_with_the_nearest() -> None:
         model_from_official({"more.weight": torch.ones(1), "more.bias": torch.ones(1), "x": torch.ones(1)})
 
 
+def test_tensors_under_our_own_names_are_told_how_to_be_saved() -> None:
+    with pytest.raises(ValueError, match=r"tensors of toy-large under this package's names.*write_weights"):
+        model_from_official(Large(ToyConfig()).state_dict())
+
+
+def test_of_tensors_that_share_no_name_none_is_the_nearest() -> None:
+    with pytest.raises(ValueError, match="no known network") as caught:
+        model_from_official({"x": torch.ones(1)})
+    assert "nearest" not in str(caught.value)
+    with pytest.raises(ValueError, match="holds no tensors"):
+        model_from_official({})
+
+
 def test_unknown_names_and_options_are_refused_with_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean toy-small"):
         create("toy-smal")

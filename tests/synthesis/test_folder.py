@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +57,18 @@ def test_the_data_room_lists_it(order):
     assert files is not None
     assert files.disparity_right is not None
     assert files.dataset == "synthetic-sanity"
+
+
+def test_a_killed_process_is_said_in_one_sentence(order, monkeypatch):
+    class Killed(ProcessPoolExecutor):
+        def submit(self, *_):
+            future = Future()
+            future.set_exception(BrokenProcessPool("terminated abruptly"))
+            return future
+
+    monkeypatch.setattr(folders, "ProcessPoolExecutor", Killed)
+    with pytest.raises(OSError, match="fewer --workers"):
+        list(render_folder(order, workers=2))
 
 
 def test_a_stopped_run_leaves_no_half_scene_and_is_continued(order, monkeypatch):

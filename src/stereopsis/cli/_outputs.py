@@ -61,9 +61,9 @@ def check_folder(folder: Path) -> None:
     for part in (folder, *folder.parents):
         if part.exists():
             if not part.is_dir():
-                raise ValueError(f"{part} is a file: name a folder for the results with --output")
+                raise ValueError(f"{part} is a file: name a folder for the results")
             if not os.access(part, os.W_OK | os.X_OK):
-                raise PermissionError(f"{part} cannot be written: name another folder with --output")
+                raise PermissionError(f"{part} cannot be written: name another folder")
             return
 
 
@@ -72,7 +72,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OSError(f"{folder} cannot be made ({reason}): name another folder with --output") from error
+        raise OSError(f"{folder} cannot be made ({reason}): name another folder") from error
 
 
 def write_outputs(

@@ -55,8 +55,8 @@ def bench(
     """Measure latency, memory, load time and size of predictors; runs are interleaved.
 
     Networks whose weights do not come with the package take random ones: they are as quick. int8 then
-    tells of speed alone. Each row has a process of its own. Above one core's load from elsewhere, read
-    the column of least times.
+    tells of speed alone. Each row has a process of its own; the program ends with an error where one
+    failed. Above one core's load from elsewhere, read the column of least times.
 
     Example: stereopsis bench fast sgbm stereonet --size 640x480 --threads 2 --json bench.json
     """
@@ -67,16 +67,22 @@ def bench(
     from stereopsis.bench.latency import Plan, measure
     from stereopsis.bench.machine import describe_machine
     from stereopsis.bench.report import bench_table, write_bench
+    from stereopsis.cli._outputs import check_folder, make_folder
+    from stereopsis.io.atomic import check_target
 
     wanted = [runtime.strip() for runtime in runtimes.split(",")]
     for runtime in wanted:
         if runtime not in RUNTIMES:
             raise ValueError(f"no runtime is called {runtime!r}: there are {', '.join(RUNTIMES)}")
     plan = Plan(size=parse_size(size), threads=threads, warmups=warmups, runs=runs, slow_above=slow_above)
+    if json is not None:
+        check_target(json)
+    if exports is not None:
+        check_folder(exports)
     console = Console()
     with tempfile.TemporaryDirectory() as temporary:
         folder = exports or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         contenders = [
             row
             for name in predictors or DEFAULT
@@ -85,14 +91,14 @@ def bench(
         before = describe_machine()
         rows = measure(contenders, plan, observe=lambda text: console.print(text, style="dim"))
         after = describe_machine()
-    console.print(bench_table(rows, plan), width=max(console.width, WIDTH))
+    Console(width=max(console.width, WIDTH)).print(bench_table(rows, plan))
     if before.loaded or after.loaded:
         loads = f"{before.load_average[0]} before, {after.load_average[0]} after"
         console.print(f"the machine was busy with other things too (load {loads})", highlight=False)
     if json is not None:
         write_bench(json, rows, plan, command=_command(), before=before, after=after)
     if any(row.error for row in rows):
-        raise typer.Exit(1)
+        raise typer.Exit(2)
 
 
 def _command() -> str:

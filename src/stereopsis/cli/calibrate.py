@@ -41,12 +41,15 @@ def calibrate(
     from itertools import islice
 
     from stereopsis.cli._sizes import parse_size
+    from stereopsis.io.weights import check_weights_target
     from stereopsis.labelling.calibrate import CHEAP, answers, best, quality, store
     from stereopsis.models.base import StereoModel
     from stereopsis.prediction.certainty import PLAIN
     from stereopsis.prediction.loading import load_model
     from stereopsis.prediction.network import NetworkPredictor
 
+    if output is not None:
+        check_weights_target(output)
     model = load_model(weights)
     if not isinstance(model, StereoModel):
         raise ValueError(f"{weights} holds a monocular network: it has no disparity to be sure of")

@@ -103,8 +103,11 @@ def _check(name: str, root: Path | None, samples: int, sheet: Path | None) -> No
     from stereopsis.data.dataset import StereoDataset
     from stereopsis.data.sources.registry import list_pairs
     from stereopsis.evaluation.check import AS_GIVEN, check_sample, contact_sheet, verdict
+    from stereopsis.io.atomic import check_target
     from stereopsis.io.images import write_image
 
+    if sheet is not None:
+        check_target(sheet)
     dataset, _, split = name.partition(":")
     pairs = list_pairs(dataset, split or None, root=root)
     chosen = pairs[:: max(1, len(pairs) // samples)][:samples]

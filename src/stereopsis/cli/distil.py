@@ -37,10 +37,12 @@ def distil(
     Example: stereopsis distil student=fast labels=labels/ output=runs/student protocol=synthetic:indoor
     """
     from stereopsis.cli._before_after import write_comparison
+    from stereopsis.cli._outputs import check_folder, make_folder
     from stereopsis.training.main import exit_code, train
 
     chosen = read_choices(settings)
-    chosen.output.mkdir(parents=True, exist_ok=True)
+    check_folder(chosen.output)
+    make_folder(chosen.output)
     start = _starting_weights(chosen)
     training = _training(chosen, start)
     _check_leak(chosen, training)

@@ -57,7 +57,11 @@ def evaluate(
     from stereopsis.evaluation.report import write_report
     from stereopsis.evaluation.results import write_evaluation
     from stereopsis.evaluation.run import evaluate as run
+    from stereopsis.io.atomic import check_target
 
+    for path in (json, report, journal):
+        if path is not None:
+            check_target(path)
     wanted = protocol_named(protocol)
     given = {
         "iterations": iterations,

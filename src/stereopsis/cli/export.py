@@ -76,9 +76,10 @@ def export(
 
     Example: stereopsis export fast --to openvino --precision int8 --output fast.xml
     """
-    from stereopsis.export.main import SUFFIX, Calibration, convert, write_proven
+    from stereopsis.export.main import SUFFIX, Calibration, check_export_target, convert, write_proven
     from stereopsis.export.original import original, random_original
     from stereopsis.export.parity import rendered_samples
+    from stereopsis.io.atomic import check_target
 
     fixed = None if size == DYNAMIC else parse_size(size)
     given = {"iterations": iterations, "max_disparity": max_disparity}
@@ -93,6 +94,9 @@ def export(
     else:
         source = original(model, weights=weights, **options)
     path = output or Path(source.network).with_suffix(SUFFIX[to.value])
+    check_export_target(path, to.value)
+    if json is not None:
+        check_target(json)
     converted = convert(
         source,
         to.value,

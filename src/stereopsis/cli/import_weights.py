@@ -19,11 +19,12 @@ def import_weights(
     import dataclasses
     import hashlib
 
-    from stereopsis.io.weights import WeightsHeader, write_weights
+    from stereopsis.io.weights import WeightsHeader, check_weights_target, write_weights
     from stereopsis.models.base import count_parameters
     from stereopsis.models.registry import entry, name_of
     from stereopsis.prediction.loading import load_model
 
+    check_weights_target(output)
     model = load_model(checkpoint)
     name = name_of(model)
     card = entry(name).card

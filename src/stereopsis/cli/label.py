@@ -57,6 +57,7 @@ def label(
 
     Example: stereopsis label pairs/ --teacher selective-igev --weights sceneflow.pth --output labels/
     """
+    from stereopsis.cli._outputs import check_folder
     from stereopsis.cli.predict import parse_memory
     from stereopsis.labelling.filters import Filters
     from stereopsis.labelling.label import Order
@@ -66,6 +67,7 @@ def label(
 
     if not 0 <= min_kept <= 1:
         raise ValueError(f"--min-kept is a share between 0 and 1, not {min_kept:g}")
+    check_folder(output)
     filters = Filters(
         confidence=confidence or None,
         left_right=left_right or None,

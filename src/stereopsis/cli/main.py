@@ -130,7 +130,7 @@ def _sentence(error: Exception) -> tuple[str, int]:
 def _is_out_of_memory(error: Exception) -> bool:
     said = str(error)
     allocation = "DefaultCPUAllocator" in said or "out of memory" in said or "Insufficient memory" in said
-    return isinstance(error, RuntimeError) and allocation
+    return allocation and not isinstance(error, ValueError | OSError)  # OpenCV's errors are plain exceptions
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:

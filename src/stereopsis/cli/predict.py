@@ -105,6 +105,11 @@ def predict(
         both=both,
     )
     _check_start(start, wrapping)
+    if (superresolution is not None or mixture) and (scale != 1 or min_disparity):
+        raise ValueError(
+            "--superresolution and --mixture show what the network itself gives: leave out --scale and "
+            "--min-disparity"
+        )
     check_folder(output)
     jobs = _jobs(inputs, output)
     span = None if max_disparity is None else max_disparity - min_disparity
@@ -175,6 +180,7 @@ class _Work:
 
     def __call__(self, job: _Job, limits: tuple[float, float] | None) -> Summary:
         import time
+        import warnings
 
         from stereopsis.cli._outputs import summarised, write_outputs
 
@@ -186,6 +192,11 @@ class _Work:
         start = time.perf_counter()
         output = self.wrapping.around(self.predictor, pair.size)(pair)
         seconds = time.perf_counter() - start
+        if not bool(output.disparity.isfinite().any()):
+            warnings.warn(
+                f"no pixel of {job.name} has a disparity: the weights hold NaN, or --precision is too low",
+                stacklevel=1,
+            )
         files, count = write_outputs(
             job.folder,
             pair,
@@ -280,8 +291,15 @@ def _jobs(inputs: list[str], output: Path) -> _Jobs:
     first = Path(inputs[0])
     if len(inputs) == 1 and first.suffix.lower() in VIDEO_SUFFIXES:
         return _video_jobs(first, output)
-    if len(inputs) == 1 and first.suffix.lower() in IMAGE_SUFFIXES and not any(c in inputs[0] for c in "*?["):
+    images = [
+        part for part in inputs if Path(part).suffix.lower() in IMAGE_SUFFIXES and not set(part) & {*"*?["}
+    ]
+    if len(inputs) == 1 and images:
         raise ValueError(f"{first} is one image: give the right one too, or a folder of pairs")
+    if len(inputs) > 2 and images:
+        raise ValueError(
+            f"{images[0]} is one of {len(inputs)} inputs: give two images, folders, or a glob in quotes"
+        )
     if len(inputs) == 2 and not any(Path(part).is_dir() for part in inputs):
         left, right = inputs
         return _Jobs(iter([_Job(first.stem, output, lambda: StereoPair.open(left, right))]), 1)

@@ -71,8 +71,11 @@ def rectify(
 
 def _inputs(left: Path, right: Path | None, calibration: Path | None) -> tuple[Path, Path, Path]:
     if right is None:
+        from stereopsis.io.images import IMAGE_SUFFIXES
         from stereopsis.io.pairs import find_pairs
 
+        if left.suffix.lower() in IMAGE_SUFFIXES:
+            raise ValueError(f"{left} is one image: give the right one too, or a folder that holds one pair")
         pairs = find_pairs(left)
         if len(pairs) > 1:
             raise ValueError(f"{left} holds {len(pairs)} pairs: name the two images of one")

@@ -34,6 +34,7 @@ def render(
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+    from stereopsis.cli._outputs import check_folder
     from stereopsis.cli._sizes import parse_size
     from stereopsis.synthesis.folder import Order, render_folder
 
@@ -46,6 +47,7 @@ def render(
         size=parse_size(size),
         photographs=photographs,
     )
+    check_folder(output)
     with Progress("rendering", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()) as progress:
         task = progress.add_task("rendering", total=count)
         for _ in render_folder(order, workers=workers or os.cpu_count() or 1):

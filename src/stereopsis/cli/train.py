@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,10 +24,12 @@ def train(
     if experiments:
         typer.echo("\n".join(list_experiments()))
         return
+    from stereopsis.cli._outputs import check_folder
     from stereopsis.training.main import exit_code
     from stereopsis.training.main import train as run
 
     chosen = read_settings(settings or [])
+    check_folder(Path(chosen.output))
     result = run(chosen)
     figures = ", ".join(f"{name} {value:.4g}" for name, value in sorted(result.metrics.items()))
     if result.interrupted is not None:

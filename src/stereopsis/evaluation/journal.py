@@ -28,23 +28,26 @@ class Journal:
         if not path.exists():
             self._append(header)
             return
-        whole = path.read_bytes()
-        whole = whole[: whole.rfind(b"\n") + 1]
-        lines = whole.decode("utf-8").splitlines()
-        if not lines:
+        content = path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole and _line(header).startswith(content):
             path.unlink()
             self._append(header)
             return
         try:
-            found, *rows = (json.loads(line) for line in lines)
-            if found != header:
-                raise ValueError(
-                    f"it belongs to {found['predictor']} on {found['protocol']}; "
-                    "delete it, or name another with --journal"
-                )
-            self.rows = [row_from_plain(row) for row in rows]
+            # What is no journal is somebody's file: never emptied, never appended to.
+            found, *rows = (json.loads(line) for line in (whole or content).decode("utf-8").splitlines())
+            owner = f"{found['predictor']} on {found['protocol']}"
+            self.rows = [row_from_plain(row) for row in rows] if found == header else []
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} cannot be continued: {error}") from error
+            raise ValueError(
+                f"{path} cannot be continued: it is damaged or no journal; name another with --journal"
+            ) from error
+        if found != header:
+            raise ValueError(
+                f"{path} cannot be continued: it belongs to {owner}; "
+                "delete it, or name another with --journal"
+            )
         os.truncate(path, len(whole))
 
     def add(self, row: Row) -> None:
@@ -53,10 +56,13 @@ class Journal:
     def _append(self, content: object) -> None:
         if self._path is None:
             return
-        line = json.dumps(content, allow_nan=False).encode("utf-8") + b"\n"
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, line)
+            os.write(descriptor, _line(content))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _line(content: object) -> bytes:
+    return json.dumps(content, allow_nan=False).encode("utf-8") + b"\n"

@@ -17,6 +17,7 @@ from stereopsis.export.openvino import OpenVinoModel, to_openvino
 from stereopsis.export.original import Original
 from stereopsis.export.parity import Judged, Parity, failures, measure_parity
 from stereopsis.export.quantise import calibration_feeds, quantise_onnx, quantise_openvino
+from stereopsis.io.atomic import check_target
 from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.header import Images, Storage
 from stereopsis.prediction.network import NetworkPredictor
@@ -91,8 +92,9 @@ def write_proven(
     where the weights are trained. Raises ValueError for int8 of random weights: nothing can judge it.
     """
     path = Path(path)
-    suffix = SUFFIX["onnx" if isinstance(model, OnnxModel) else "openvino"]
-    _check_target(path, suffix)
+    target: Target = "onnx" if isinstance(model, OnnxModel) else "openvino"
+    suffix = SUFFIX[target]
+    check_export_target(path, target)
     if model.header.precision != "fp32" and not original.trained:
         raise ValueError(
             f"{model.header.precision} is judged by the accuracy it costs, and random weights have none: "
@@ -133,11 +135,11 @@ def _proof(
     return Proof(precision, parity, tuple(found), judged)
 
 
-def _check_target(path: Path, suffix: str) -> None:
-    if path.suffix != suffix:
-        raise ValueError(f"{path}: this export is written as {suffix}, name a file that ends so")
-    if not path.parent.is_dir():
-        raise ValueError(f"the folder {path.parent} does not exist: create it or name another")
+def check_export_target(path: Path, target: Target) -> None:
+    """ValueError where no such file can be written there, for programs that ask before their work."""
+    if path.suffix != SUFFIX[target] and not path.is_dir():
+        raise ValueError(f"{path}: this export is written as {SUFFIX[target]}, name a file that ends so")
+    check_target(path)
 
 
 def plain(parity: Parity) -> dict[str, object]:

@@ -17,17 +17,22 @@ def writing(path: str | Path) -> Iterator[Path]:
     and ValueError (the folder is missing or a file, or `path` is a folder).
     """
     path = Path(path)
+    check_target(path)
+    with _naming(path):
+        if path.exists() and not path.is_file():
+            yield path
+        else:
+            yield from _beside(path)
+
+
+def check_target(path: Path) -> None:
+    """Fails where `writing` would because of what the path names: for programs that ask before their work."""
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a file to write")
     if path.parent.exists() and not path.parent.is_dir():
         raise ValueError(f"{path.parent} is a file: name a folder to write into")
     if not path.parent.is_dir():
         raise ValueError(f"the folder {path.parent} does not exist: create it or name another")
-    with _naming(path):
-        if path.exists() and not path.is_file():
-            yield path
-        else:
-            yield from _beside(path)
 
 
 def _beside(path: Path) -> Iterator[Path]:

@@ -63,10 +63,9 @@ def image_size(height: float, width: float) -> tuple[int, int]:
 
 def _from_yaml(text: str) -> dict[str, np.ndarray]:
     starts = list(_TOP.finditer(text))
-    ends = [match.start() for match in starts[1:]] + [len(text)]
-    return {
-        match[1]: _numbers(_payload(text[match.end() : end])) for match, end in zip(starts, ends, strict=True)
-    }
+    ends = [*(match.start() for match in starts[1:]), len(text)]
+    blocks = zip(starts, ends, strict=False)  # a text without names has no block, and still an end
+    return {match[1]: _numbers(_payload(text[match.end() : end])) for match, end in blocks}
 
 
 def _payload(block: str) -> str:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stereopsis.io.atomic import writing
+from stereopsis.io.atomic import check_target, writing
 from stereopsis.io.files import existing_file
 
 METADATA_KEY = "stereopsis"
@@ -45,10 +45,7 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Weights
     Raises ValueError where the header is not plain values or the folder is missing, OSError on a full disk.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: name a .safetensors file to write")
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path}: weights are written as .safetensors, name a file that ends so")
+    check_weights_target(path)
     try:
         text = json.dumps({"format": FORMAT, **dataclasses.asdict(header)}, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -58,6 +55,13 @@ def write_weights(path: str | Path, state: Mapping[str, Tensor], header: Weights
             save_file(_independent(state), temporary, metadata={METADATA_KEY: text})
     except SafetensorError as error:
         raise OSError(f"{path} cannot be written: {error}") from None
+
+
+def check_weights_target(path: Path) -> None:
+    """ValueError where no weights can be written there, for programs that ask before their work."""
+    if path.suffix != ".safetensors" and not path.is_dir():
+        raise ValueError(f"{path}: weights are written as .safetensors, name a file that ends so")
+    check_target(path)
 
 
 def _independent(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

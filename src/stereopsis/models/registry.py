@@ -141,11 +141,7 @@ def model_from_official(
         if config is not None:
             candidates.append((network, config, tensors))
     if not candidates:
-        nearest, shared = _nearest(state)
-        raise ValueError(
-            f"no known network has these tensors (first: {', '.join(list(state)[:3])}); "
-            f"the nearest is {nearest}, which shares {shared} of {len(state)} names"
-        )
+        raise ValueError(_unknown(state))
     # One that contains another is recognised as both: the one that knows more of the names is meant.
     alone = len(candidates) == 1
     network, config, tensors = candidates[0] if alone else max(candidates, key=lambda c: _shared(*c))
@@ -184,6 +180,22 @@ def _without_prefixes(state: Mapping[str, Tensor], prefixes: tuple[str, ...]) ->
         if state and all(key.startswith(prefix) for key in state):
             return {key.removeprefix(prefix): value for key, value in state.items()}
     return dict(state)
+
+
+def _unknown(state: Mapping[str, Tensor]) -> str:
+    """What to say of tensors that no published network has."""
+    if not state:
+        return "it holds no tensors: save the whole model.state_dict()"
+    first = f"no known network has these tensors (first: {', '.join(list(state)[:3])})"
+    nearest, shared = _nearest(state)
+    if shared == len(state):
+        return (
+            f"these are tensors of {nearest} under this package's names, and nothing says how it was built: "
+            f"save them with stereopsis.io.weights.write_weights, whose header does"
+        )
+    return (
+        f"{first}; the nearest is {nearest}, which shares {shared} of {len(state)} names" if shared else first
+    )
 
 
 def _nearest(state: Mapping[str, Tensor]) -> tuple[str, int]:

@@ -15,7 +15,7 @@ from stereopsis.io.files import read_json
 from stereopsis.io.foreign import read_checkpoint
 from stereopsis.io.weights import WeightsHeader, read_header, read_weights
 from stereopsis.models.base import MonoModel, StereoModel, load_strictly, replace_config
-from stereopsis.models.registry import create, entry, list_models, model_from_official
+from stereopsis.models.registry import create, entry, list_models, model_from_official, name_of
 from stereopsis.prediction.certainty import Certainty
 from stereopsis.prediction.classical import SGBM
 from stereopsis.prediction.exported import ExportedPredictor
@@ -97,8 +97,8 @@ def load(model: str | Path, *, weights: str | Path | None = None, **options: Any
         entry(name)  # raises, naming the nearest
         raise AssertionError(name)
     loaded = _load_model(path, options)
-    if weights is not None and type(loaded) is not entry(name).network:
-        raise ValueError(f"{weights} holds {type(loaded).__name__}, not {name}: name that or no model")
+    if weights is not None:
+        check_named(path, loaded, name)
     if isinstance(loaded, MonoModel):
         raise ValueError(f"{name} is monocular: it gives relative depth of one image, not disparity")
     network = NetworkPredictor(loaded, certainty=stored_certainty(path), **run)
@@ -109,6 +109,14 @@ def stored_certainty(path: Path) -> Certainty | None:
     """What a weights file says that its network's confidence means; None where it says nothing."""
     header = read_header(path) if path.suffix == ".safetensors" else None
     return Certainty.from_plain(header.certainty) if header and header.certainty else None
+
+
+def check_named(path: Path, loaded: StereoModel[Any, Any] | MonoModel[Any], name: str) -> None:
+    """ValueError where a file holds another network, or another variant, than the one that was named."""
+    header = read_header(path) if path.suffix == ".safetensors" else None
+    held = header.network if header else name_of(loaded)
+    if held != name:
+        raise ValueError(f"{path} holds {held}, not {name}: name that or no model")
 
 
 def load_model(path: str | Path, **options: Any) -> StereoModel[Any, Any] | MonoModel[Any]:

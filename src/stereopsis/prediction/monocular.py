@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stereopsis.models.base import MonoModel
 from stereopsis.models.registry import entry
-from stereopsis.prediction.loading import load_model, shipped_weights
+from stereopsis.prediction.loading import check_named, load_model, shipped_weights
 from stereopsis.prediction.network import available_device
 from stereopsis.structures import MonoOutput
 
@@ -44,6 +44,8 @@ def load_monocular(
         raise ValueError(f"{name} needs a pair: relative depth of one image is for depth-anything-v2-...")
     path = Path(name) if by_path else Path(weights) if weights is not None else shipped_weights(name)
     loaded = load_model(path, **options)
+    if not by_path and weights is not None:
+        check_named(path, loaded, name)
     if not isinstance(loaded, MonoModel):
         raise ValueError(f"{path} holds {type(loaded).__name__}, which needs a pair, not one image")
     return MonocularPredictor(loaded, device=device)

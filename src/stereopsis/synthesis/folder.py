@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
@@ -57,7 +58,8 @@ class Order:
 def render_folder(order: Order, *, workers: int = 1) -> Iterator[str]:
     """Renders what is not there yet, in `workers` processes, and yields the name of every scene once.
 
-    Raises ValueError where a scene is there in another size, OSError where it cannot be written.
+    Raises ValueError where a scene is there in another size, OSError where it cannot be written or a
+    process was killed.
     """
     distribution(order.distribution)
     if order.photographs is not None:
@@ -76,6 +78,10 @@ def render_folder(order: Order, *, workers: int = 1) -> Iterator[str]:
         try:
             for done in as_completed(pending):
                 yield done.result()
+        except BrokenProcessPool as error:
+            raise OSError(
+                "a rendering process was killed, mostly for want of memory: run again with fewer --workers"
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
