@@ -15,6 +15,7 @@ import pytest
 import torch
 import trimesh
 
+from fakes.planes import planes_sample
 from stereopsis.cli._outputs import write_outputs
 from stereopsis.cli.main import application, main
 from stereopsis.cli.predict import parse_memory
@@ -27,7 +28,6 @@ from stereopsis.models.registry import create, entry
 from stereopsis.prediction.loading import load, shipped_weights
 from stereopsis.prediction.memory import bytes_per_pixel, resident_bytes
 from stereopsis.structures import Calibration, StereoOutput, StereoPair
-from stereopsis.synthesis.planes import planes_sample
 from stereopsis.visual import image_picture
 
 CALIBRATION = Calibration(focal=300.0, baseline=0.12, cx=160.0, cy=120.0, doffs=4.0, size=(240, 320))

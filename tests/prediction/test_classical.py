@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from fakes.planes import Plane, planes_sample
 from records import records_equal
 from stereopsis.io.disparity import read_disparity
 from stereopsis.prediction.classical import SGBM, Filled, RecordedSGBM, fill_background
 from stereopsis.structures import StereoPair, StereoSample
-from stereopsis.synthesis.planes import Plane, planes_sample
 
 
 @pytest.fixture(scope="module")
