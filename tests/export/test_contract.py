@@ -26,7 +26,10 @@ _NETWORKS = (
     "gmstereo",
     "gmstereo-scale1",
     "gmstereo-scale2",
+    "smd-hsmnet",
+    "smd-stereodepth",
     "sttr",
+    "sydenet-small",
 )
 
 
