@@ -141,3 +141,9 @@ def test_hsmnets_recipe_has_the_published_augmentation_of_each_data_set() -> Non
 def test_a_sources_own_augmentation_must_fit(wrong: str) -> None:
     with pytest.raises(ValueError, match="source synthetic"):
         read_settings(["experiment=fast", f"data.sources=[{{name: synthetic, augment: {wrong}}}]"])
+
+
+@pytest.mark.parametrize("key", ["data.batch_size", "trainer.accumulate", "trainer.devices", "trainer.nodes"])
+def test_there_is_at_least_one_of_what_is_counted(key: str) -> None:
+    with pytest.raises(ValueError, match=f"{key} is at least 1, not 0"):
+        read_settings(["experiment=overfit", f"{key}=0"])

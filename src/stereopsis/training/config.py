@@ -168,8 +168,8 @@ class TrainSettings:
 def read_settings(overrides: Sequence[str]) -> TrainSettings:
     """Settings from the package's configs and `KEY=VALUE` overrides (`experiment=NAME` picks a recipe).
 
-    Raises ValueError for a key or a name that does not exist, naming the nearest, and for a value of the
-    wrong type.
+    Raises ValueError for a key or a name that does not exist, naming the nearest, for a value of the wrong
+    type, and for none of what there must be one of.
     """
     ConfigStore.instance().store(name="train_schema", node=TrainSettings)
     try:
@@ -180,7 +180,20 @@ def read_settings(overrides: Sequence[str]) -> TrainSettings:
         raise ValueError(_explain(error, overrides)) from error
     for source in settings.data.sources:
         augmentation(settings.data, source)
+    _check_counts(settings)
     return settings
+
+
+def _check_counts(settings: TrainSettings) -> None:
+    counts = {
+        "data.batch_size": settings.data.batch_size,
+        "trainer.accumulate": settings.trainer.accumulate,
+        "trainer.devices": settings.trainer.devices,
+        "trainer.nodes": settings.trainer.nodes,
+    }
+    for key, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{key} is at least 1, not {count}")
 
 
 def augmentation(data: DataSettings, source: SourceSettings) -> Augmentation:
