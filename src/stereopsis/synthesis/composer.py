@@ -99,8 +99,8 @@ class Composer:
             detail=int(rng.integers(len(self.tiles))),
             detail_pitch=pitch * spread(rng, 0.15, 5),
             weight=weight,
-            gain=_colour(tint),
-            bias=_colour(floor),
+            gain=as_colour(tint),
+            bias=as_colour(floor),
             gloss=float(rng.uniform(0.1, 0.9)) if glossy else 0.0,
             exponent=spread(rng, 6, 400),
             mirror=float(rng.uniform(0.25, 0.85)) if mirror else 0.0,
@@ -216,6 +216,7 @@ class Composer:
         return Light(view=view, colour=colour, softness=softness * middle, glint=glint)
 
 
-def _colour(values: np.ndarray) -> Colour:
+def as_colour(values: np.ndarray) -> Colour:
+    """Three plain numbers, as scenes hold colours."""
     r, g, b = (float(value) for value in values)
     return r, g, b

@@ -9,10 +9,10 @@ import math
 
 import numpy as np
 
-from stereopsis.synthesis.composer import Composer
+from stereopsis.synthesis.composer import Composer, as_colour
 from stereopsis.synthesis.objects import about, spread
 from stereopsis.synthesis.prism import Loop, Prism
-from stereopsis.synthesis.scene import Colour, Material
+from stereopsis.synthesis.scene import Material
 from stereopsis.synthesis.shapes import Cone, Shape
 from stereopsis.synthesis.visibility import Pose, Solid
 
@@ -21,7 +21,7 @@ _WHEEL = 0.15
 
 
 def traffic(scene: Composer, count: int) -> None:
-    """So many vehicles on the floor of the scene, nearer ones first, at either side and on the road.
+    """So many vehicles on the floor of the scene, most along the view, some across.
 
     A car is about as high as the camera's stand, as where cameras are mounted on cars.
     """
@@ -83,7 +83,7 @@ def _surface(scene: Composer, material: Material) -> int:
 
 
 def _paint(rng: np.random.Generator) -> Material:
-    """White, silver or black as often as a colour; clear coat."""
+    """White, silver or black twice as often as a colour; clear coat."""
     light = float(rng.uniform(0.03, 0.9))
     colour = np.full(3, light) if rng.random() < 0.65 else rng.uniform(0.02, 0.8, 3)
     return _plain(colour, gloss=float(rng.uniform(0.3, 0.9)), mirror=float(rng.uniform(0.08, 0.45)))
@@ -99,6 +99,5 @@ def _rubber() -> Material:
 
 
 def _plain(colour: np.ndarray, *, gloss: float, mirror: float) -> Material:
-    r, g, b = (float(value) for value in colour)
-    bias: Colour = (r, g, b)
-    return Material(gain=(0.02, 0.02, 0.02), bias=bias, gloss=gloss, exponent=200.0, mirror=mirror)
+    gain = (0.02, 0.02, 0.02)
+    return Material(gain=gain, bias=as_colour(colour), gloss=gloss, exponent=200.0, mirror=mirror)
