@@ -75,6 +75,15 @@ def test_what_does_not_fit_one_image_is_a_sentence(
     assert sentence in capsys.readouterr().err
 
 
+def test_an_image_too_long_to_be_seen_whole_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(folder / "long.png", np.zeros((3, 200, 3), np.uint8))
+    assert predict(folder, "long.png") == 2
+    assert "200x3 is too long" in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
 def test_images_of_one_name_would_overwrite_each_other(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

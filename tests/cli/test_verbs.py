@@ -120,6 +120,17 @@ def test_depth_is_metres_and_millimetres_and_the_cloud_opens(
     ]  # fmt: skip
 
 
+def test_depth_that_an_earlier_run_left_is_said_to_be_old(
+    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [str(garden / "left.png"), str(garden / "right.png")]
+    out = ["--output", str(tmp_path / "out")]
+    assert main(["predict", *images, *out, "--calibration", str(garden / "calibration.json")]) == 0
+    assert "earlier run" not in capsys.readouterr().err
+    assert main(["predict", *images, *out]) == 0
+    assert "depth.npy, depth_deviation.npy, depth.png, cloud.ply of an earlier run" in capsys.readouterr().err
+
+
 def test_depth_comes_with_the_deviation_that_its_confidence_promises(
     garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,9 @@ from stereopsis.io.points import write_ply
 from stereopsis.structures import Calibration, StereoOutput, StereoPair
 from stereopsis.visual import confidence_picture, disparity_picture, image_picture
 
+METRIC = ("depth.npy", "depth_deviation.npy", "depth.png", "cloud.ply")
+"""Files that there are with a calibration only."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -90,6 +93,12 @@ def write_outputs(
     limits: disparities at the ends of the colour map, None: the picture's own.
     """
     make_folder(folder)
+    if calibration is None and (earlier := [name for name in METRIC if (folder / name).exists()]):
+        warnings.warn(
+            f"{folder} still holds {', '.join(earlier)} of an earlier run, not of this pair's disparity: "
+            "give --calibration to renew them, or another --output",
+            stacklevel=1,
+        )
     files = ["disparity.pfm", "disparity.png", "confidence.png"]
     _write_view(folder, "disparity", output.disparity, limits)
     confidence = torch.ones_like(output.disparity) if output.confidence is None else output.confidence

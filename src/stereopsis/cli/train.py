@@ -28,7 +28,12 @@ def train(
     from stereopsis.training.main import exit_code
     from stereopsis.training.main import train as run
 
-    chosen = read_settings(settings or [])
+    if not settings:
+        raise ValueError(
+            "say what to train: experiment=NAME (stereopsis train --experiments lists them), or "
+            "model.name=... with data.sources=..."
+        )
+    chosen = read_settings(settings)
     check_folder(Path(chosen.output))
     result = run(chosen)
     figures = ", ".join(f"{name} {value:.4g}" for name, value in sorted(result.metrics.items()))

@@ -15,9 +15,16 @@ from stereopsis.prediction.loading import check_named, load_model, shipped_weigh
 from stereopsis.prediction.network import available_device
 from stereopsis.structures import MonoOutput
 
+LONGEST = 8
+"""Times the shorter side. Networks enlarge that to hundreds of pixels, and their cost grows with the square
+of the longer one."""
+
 
 class MonocularPredictor:
-    """A monocular network in evaluation mode: RGB images in [0, 1] of any size to maps on the CPU."""
+    """A monocular network in evaluation mode: RGB images in [0, 1] to maps on the CPU.
+
+    Of any size whose sides differ at most 8 times; ValueError for others.
+    """
 
     def __init__(self, model: MonoModel[Any], *, device: str | torch.device = "cpu") -> None:
         self.device = available_device(device)
@@ -25,6 +32,12 @@ class MonocularPredictor:
 
     @torch.inference_mode()
     def __call__(self, image: Float[Tensor, "*b 3 h w"]) -> MonoOutput:
+        height, width = image.shape[-2:]
+        if max(height, width) > LONGEST * min(height, width):
+            raise ValueError(
+                f"an image of {width}x{height} is too long for relative depth: cut it so that its sides "
+                f"differ at most {LONGEST} times"
+            )
         batch = image.reshape(-1, *image.shape[-3:]).to(self.device)
         depth = self.model(batch).inverse_depth
         return MonoOutput(depth.reshape(*image.shape[:-3], *depth.shape[-2:]).to("cpu", torch.float32))
