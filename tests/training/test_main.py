@@ -41,6 +41,15 @@ def _equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)
 
 
+@pytest.mark.compile
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch.compile's own imports
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # which it looks at itself
+def test_a_compiled_training_takes_the_steps_of_a_plain_one(tiny: Tiny) -> None:
+    plain = train(tiny("trainer.max_steps=2", output="plain"))
+    compiled = train(tiny("trainer.max_steps=2", "trainer.compile=true", output="compiled"))
+    assert compiled.metrics == pytest.approx(plain.metrics, rel=1e-3)  # the second step's, after an update
+
+
 class SignalAt:
     """A loss that sends this process a signal when it is asked for the nth time."""
 
