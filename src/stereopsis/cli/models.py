@@ -47,7 +47,7 @@ def models(
 
 _CLASSICAL = {
     "sgbm": ("OpenCV's semi-global matching, padded, checked and filled", "-"),
-    "sgbm-refined": ("SGBM and fast, at every pixel the surer one", "Apache-2.0 (those of fast)"),
+    "sgbm-refined": ("SGBM and fast at two sizes, at every pixel by vote", "Apache-2.0 (those of fast)"),
     "sgbm-oracle": ("SGBM as in a recorded baseline, for comparison (stereopsis evaluate)", "-"),
 }
 """Title, and the licence of the weights inside."""

@@ -56,8 +56,13 @@ class ExportedPredictor:
         """What runs it, its version and its arithmetic."""
         return self._session.runtime
 
+    @property
+    def least_pixels(self) -> int:
+        """Smaller pairs are enlarged; those of a file of one size never."""
+        return self.header.least_pixels if self.header.size is None else 0
+
     def __call__(self, pair: StereoPair) -> StereoOutput:
-        return enlarged(self.at_size, pair, self.header.least_pixels if self.header.size is None else 0)
+        return enlarged(self.at_size, pair, self.least_pixels)
 
     @torch.inference_mode()
     def at_size(self, pair: StereoPair) -> StereoOutput:

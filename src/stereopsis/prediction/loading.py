@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
@@ -21,6 +21,7 @@ from stereopsis.prediction.classical import SGBM
 from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.network import NetworkPredictor
 from stereopsis.prediction.refined import RefinedSGBM
+from stereopsis.prediction.rescaled import EnlargingPredictor
 from stereopsis.prediction.runtimes import SUFFIXES, bfloat16_supported, installation, installed
 from stereopsis.prediction.started import started
 from stereopsis.structures import Predictor, StereoOutput, StereoPair
@@ -141,10 +142,9 @@ def _refined(**options: Any) -> Predictor:
         if key not in known:
             raise ValueError(f"sgbm-refined has no option {key!r}: its options are {', '.join(known)}")
     most = options.get("max_disparity")
-    if most is None:
-        return RefinedSGBM(matcher=_sgbm(), network=load(_INSIDE["sgbm-refined"], **options))
-    # Within the network's own limits; of what it finds, `RefinedSGBM` leaves out what is beyond.
-    network = load(_INSIDE["sgbm-refined"], **(options | {"max_disparity": min(max(most, 64), 768)}))
+    if most is not None:  # within the network's own limits; `RefinedSGBM` leaves out what is beyond
+        options["max_disparity"] = min(max(most, 64), 768)
+    network = cast(EnlargingPredictor, load(_INSIDE["sgbm-refined"], **options))
     return RefinedSGBM(matcher=_sgbm(max_disparity=most), network=network, max_disparity=most)
 
 

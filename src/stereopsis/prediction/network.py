@@ -70,6 +70,11 @@ class NetworkPredictor:
             "" if self._compiled is None else ", compiled"
         )
 
+    @property
+    def least_pixels(self) -> int:
+        """Smaller pairs are enlarged."""
+        return self.model.least_pixels
+
     def __call__(self, pair: StereoPair, *, initial: Float[Tensor, "*b h w"] | None = None) -> StereoOutput:
         """initial: where a `StartableModel` begins, in pixels of the pair, infinite where unknown.
 
@@ -77,7 +82,7 @@ class NetworkPredictor:
         network, or the way it runs, takes none, and where it is NaN or of another size.
         """
         if initial is None:
-            return enlarged(self.at_size, pair, self.model.least_pixels)
+            return enlarged(self.at_size, pair, self.least_pixels)
         self.check_startable()
         _check_start(initial, pair)
         return self.at_size(pair, initial=initial)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -52,10 +53,24 @@ _LARGEST_GAIN = 2.0
 """Beyond it, enlarging adds blur alone."""
 
 
+class EnlargingPredictor(Predictor, Protocol):
+    """A predictor that enlarges pairs of fewer than `least_pixels` pixels, except by `at_size`."""
+
+    @property
+    def least_pixels(self) -> int: ...
+
+    def at_size(self, pair: StereoPair) -> StereoOutput: ...
+
+
+def enlargement(size: tuple[int, int], least_pixels: int) -> float:
+    """What (height, width) is scaled by so that there are at least about so many pixels: 1 to 2."""
+    return max(1.0, min(math.sqrt(least_pixels / math.prod(size)), _LARGEST_GAIN))
+
+
 def enlarged(predictor: Predictor, pair: StereoPair, least_pixels: int) -> StereoOutput:
     """The pair predicted as if it had at least about so many pixels: at most twice as wide and high."""
-    scale = min(math.sqrt(least_pixels / math.prod(pair.size)), _LARGEST_GAIN)
-    return predictor(pair) if scale <= 1 else Rescaled(predictor, scale)(pair)
+    scale = enlargement(pair.size, least_pixels)
+    return predictor(pair) if scale == 1 else Rescaled(predictor, scale)(pair)
 
 
 def _resized(image: Float[Tensor, "*b c h w"], size: tuple[int, int]) -> Float[Tensor, "*b c hs ws"]:
