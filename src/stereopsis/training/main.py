@@ -115,8 +115,8 @@ def build_task(settings: TrainSettings) -> SupervisedTask:
     loss = create_loss(settings.loss.name, **settings.loss.options)
     if settings.trainer.compile:
         model.compile(dynamic=False)
-        # Of a light network's step on a CPU the loss, at full resolution, is a third.
-        loss = loss if isinstance(loss, Drawing) else torch.compile(loss, dynamic=False)
+        if not isinstance(loss, Drawing):  # of a light network's step on a CPU it is a third
+            loss = torch.compile(loss, dynamic=False)
     return SupervisedTask(
         model,
         loss,
