@@ -29,6 +29,8 @@ class Drawing(Protocol):
 
     generator: torch.Generator
 
+    def __call__(self, output: Any, sample: StereoSample, /) -> Tensor: ...
+
 
 class DivergedError(ValueError):
     """The loss is no longer a number."""
