@@ -87,6 +87,8 @@ def test_what_the_network_finds_beyond_the_range_asked_for_does_not_count() -> N
     network = _Answers([9.0, 8.0, 7.0, 4.0], [1.0] * 4, smaller=(9.0, 1.0))
     output = _refined(_Answers([3.0] * 4, [0.1] * 4), network, max_disparity=8)
     assert _row(output.disparity) == pytest.approx([3.0, 8.0, 7.0, (0.3 + 4) / 1.1], abs=1e-4)
+    unsure = _refined(_Answers([3.0] * 4, [0.0] * 4), network, max_disparity=8)
+    assert _row(unsure.disparity)[0] == pytest.approx(3.0)
 
 
 def test_it_is_loaded_by_its_name_with_fast_inside() -> None:

@@ -57,7 +57,9 @@ class RefinedSGBM:
         answers = torch.stack([found.disparity, seen.disparity, smaller.disparity])
         certainties = torch.stack([found.confidence, seen.confidence, smaller.confidence])
         if self.max_disparity is not None:
-            certainties[1:] = torch.where(answers[1:] > self.max_disparity, 0.0, certainties[1:])
+            beyond = answers > self.max_disparity
+            answers = torch.where(beyond, found.disparity, answers)
+            certainties[1:] = torch.where(beyond[1:], 0.0, certainties[1:])
         disparity, confidence = _settled(answers, certainties)
         return StereoOutput(
             disparity, confidence, right_disparity=right, occluded=occlusion(disparity, right)
