@@ -51,9 +51,9 @@ def test_close_answers_are_averaged_and_of_others_the_surer_is_taken() -> None:
         _Answers([10.0, 10.0, 10.0, float("inf")], [0.6, 0.9, 0.2, 0.0]),
         _Answers([11.0, 20.0, 20.0, 5.0], [0.2, 0.4, 0.8, 0.5]),
     )
-    assert _row(output.disparity) == pytest.approx([10.25, 10.0, 20.0, 5.0], abs=1e-4)
+    assert _row(output.disparity) == pytest.approx([10.25, 10.0, 20.0, 5.0])
     surest = [0.6, 0.9 * 0.9 / 1.3, 0.8 * 0.8, 0.5]
-    assert _row(output.confidence) == pytest.approx(surest, abs=1e-4)
+    assert _row(output.confidence) == pytest.approx(surest)
     assert output.right_disparity is not None
     assert output.occluded is not None
 
@@ -62,11 +62,11 @@ def test_two_that_agree_outvote_a_surer_one_but_the_smaller_pair_hardly_says_whe
     network = _Answers([20.0, 20.0, 11.0, 30.0], [0.4, 0.1, 0.4, 0.3], smaller=(21.0, 0.4))
     output = _refined(_Answers([10.0] * 4, [0.6] * 4), network)
     both = (0.4 * 20 + 0.3 * 0.4 * 21) / (0.4 + 0.3 * 0.4)
-    assert _row(output.disparity) == pytest.approx([both, 10.0, 10.4, 21.0], abs=1e-4)
+    assert _row(output.disparity) == pytest.approx([both, 10.0, 10.4, 21.0])
     shares = [0.8 / 1.4, 0.6 / 1.1, 1.0 / 1.4, 0.4 / 1.3]
     surest = [0.4, 0.6, 0.6, 0.4]
     confidence = [share * certainty for share, certainty in zip(shares, surest, strict=True)]
-    assert _row(output.confidence) == pytest.approx(confidence, abs=1e-4)
+    assert _row(output.confidence) == pytest.approx(confidence)
 
 
 def test_small_pairs_are_made_smaller_than_what_the_network_enlarges_them_to() -> None:
@@ -86,7 +86,7 @@ def test_small_pairs_are_made_smaller_than_what_the_network_enlarges_them_to() -
 def test_what_the_network_finds_beyond_the_range_asked_for_does_not_count() -> None:
     network = _Answers([9.0, 8.0, 7.0, 4.0], [1.0] * 4, smaller=(9.0, 1.0))
     output = _refined(_Answers([3.0] * 4, [0.1] * 4), network, max_disparity=8)
-    assert _row(output.disparity) == pytest.approx([3.0, 8.0, 7.0, (0.3 + 4) / 1.1], abs=1e-4)
+    assert _row(output.disparity) == pytest.approx([3.0, 8.0, 7.0, (0.3 + 4) / 1.1])
     unsure = _refined(_Answers([3.0] * 4, [0.0] * 4), network, max_disparity=8)
     assert _row(unsure.disparity)[0] == pytest.approx(3.0)
 

@@ -25,8 +25,6 @@ def predict_images(
     name = model or weights
     if name is None:
         raise ValueError("name the weights of relative depth: --mono --weights depth_anything_v2_vits.pth")
-    if not all(part.strip() for part in inputs):
-        raise ValueError("one of the inputs is empty: give images")
     images = [Path(part) for part in inputs]
     if len({image.stem for image in images}) < len(images):
         raise ValueError("two images of one name would overwrite each other: predict them one by one")

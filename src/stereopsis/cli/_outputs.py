@@ -22,7 +22,7 @@ from stereopsis.io.points import write_ply
 from stereopsis.structures import Calibration, StereoOutput, StereoPair
 from stereopsis.visual import confidence_picture, disparity_picture, image_picture
 
-METRIC = ("depth.npy", "depth_deviation.npy", "depth.png", "cloud.ply")
+_METRIC = ("depth.npy", "depth_deviation.npy", "depth.png", "cloud.ply")
 """Files that there are with a calibration only."""
 
 
@@ -93,7 +93,7 @@ def write_outputs(
     limits: disparities at the ends of the colour map, None: the picture's own.
     """
     make_folder(folder)
-    if calibration is None and (earlier := [name for name in METRIC if (folder / name).exists()]):
+    if calibration is None and (earlier := [name for name in _METRIC if (folder / name).exists()]):
         warnings.warn(
             f"{folder} still holds {', '.join(earlier)} of an earlier run, not of this pair's disparity: "
             "give --calibration to renew them, or another --output",

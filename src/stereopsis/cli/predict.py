@@ -92,6 +92,8 @@ def predict(
     from stereopsis.prediction.runtimes import runtime_of
     from stereopsis.prediction.superresolution import enlarged_size
 
+    if not all(part.strip() for part in inputs):
+        raise ValueError("one of the inputs is empty: give two images, a folder, a glob or a video")
     if mono:
         _predict_mono(inputs, output, model, weights, device, unused=(calibration, max_disparity, iterations))
         return
@@ -288,8 +290,6 @@ def _jobs(inputs: list[str], output: Path) -> _Jobs:
     from stereopsis.io.video import VIDEO_SUFFIXES
     from stereopsis.structures import StereoPair
 
-    if not all(part.strip() for part in inputs):
-        raise ValueError("one of the inputs is empty: give two images, a folder, a glob or a video")
     first = Path(inputs[0])
     if len(inputs) == 1 and first.suffix.lower() in VIDEO_SUFFIXES:
         return _video_jobs(first, output)

@@ -77,7 +77,7 @@ def _settled(
     answers: Float[Tensor, "three *b h w"], certainties: Float[Tensor, "three *b h w"]
 ) -> tuple[Float[Tensor, "*b h w"], Float[Tensor, "*b h w"]]:
     """The disparity of the surface that the weighted median picks, and how sure that is."""
-    weights = certainties.clamp(min=1e-6)
+    weights = certainties.clamp(min=1e-12)
     median = _weighted_median(answers, weights)
     agreeing = (answers - median).abs() < _AGREEMENT
     exactness = torch.tensor(_EXACTNESS, device=answers.device).reshape(-1, *[1] * median.ndim)
