@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from stereopsis.export.openvino import OpenVinoModel
-from stereopsis.export.quantise import calibration_feeds, onnx_tail, openvino_tail
+from stereopsis.export.quantise import calibration_feeds, onnx_tail, openvino_tail, quantise_openvino
 from stereopsis.models.base import Padding
 from stereopsis.prediction.header import LEFT, RIGHT, ExportHeader
 
@@ -51,6 +51,36 @@ def test_openvino_keeps_the_same_operators(tmp_path: Path) -> None:
     tail = openvino_tail(model)
     assert {"disparity_map", "disparity", "position"} <= tail
     assert not tail & {"lit", "bright", "features"}
+
+
+def test_openvino_quantises_products_alone(tmp_path: Path) -> None:
+    """NNCF by itself would also take the sum of a skip and the product of two costs."""
+    weights = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "w")
+    one = numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "one")
+    nodes = [
+        helper.make_node("Conv", [LEFT, "w"], ["first"], "first"),
+        helper.make_node("Conv", [RIGHT, "w"], ["second"], "second"),
+        helper.make_node("Add", ["first", "second"], ["skip"], "skip"),
+        helper.make_node("Mul", ["first", "skip"], ["costs"], "costs"),
+        helper.make_node("Relu", ["costs"], ["lit"], "lit"),
+        helper.make_node("Conv", ["lit", "w"], ["third"], "third"),
+        helper.make_node("ReduceSum", ["third"], ["disparity_map"], "sum", keepdims=0),
+    ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in (LEFT, RIGHT)]
+    outputs = [helper.make_tensor_value_info("disparity_map", TensorProto.FLOAT, [])]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [weights, one])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(proto, tmp_path / "g.onnx")
+    model = OpenVinoModel(openvino.convert_model(tmp_path / "g.onnx"), ExportHeader(network="fast"))
+    images = np.random.default_rng(0).random((2, 1, 3, 8, 8), dtype=np.float32)
+    quantised = quantise_openvino(model, [{LEFT: images[0], RIGHT: images[1]}]).model
+    rounded = {
+        target.get_node().get_type_name()
+        for operator in quantised.get_ordered_ops()
+        if operator.get_type_name() == "FakeQuantize"
+        for target in operator.output(0).get_target_inputs()
+    }
+    assert rounded == {"Convolution"}
 
 
 @pytest.mark.parametrize("images", ["float32", "uint8"])

@@ -1,8 +1,9 @@
 """Eight-bit arithmetic after training: ranges from rendered pairs, the regression's tail left in float.
 
-A disparity in 256 steps would be a staircase. So everything from the last convolutions (included) to the
-outputs stays in float, through every sum that adds a residual to a disparity, and so does whatever
-computes the positions that features are fetched from.
+Convolutions and products alone compute in eight bits: sums, norms and costs between them would lose more
+than they save. A disparity in 256 steps would be a staircase. So everything from the last convolutions
+(included) to the outputs stays in float, through every sum that adds a residual to a disparity, and so does
+whatever computes the positions that features are fetched from.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ _OPENVINO_PRODUCTS = {
     "MatMul",
     "Einsum",
 }
+_OPENVINO_PASSING = {"Relu", "Clamp", "Concat", "Interpolate"}
+"""What eight bits may pass through on their way to a product."""
 
 
 def calibration_feeds(header: ExportHeader, *, pairs: int, seed: int, size: tuple[int, int]) -> Feeds:
@@ -109,7 +112,7 @@ def quantise_openvino(model: OpenVinoModel, feeds: Feeds) -> OpenVinoModel:
         nncf.Dataset(feeds),
         subset_size=len(feeds),
         preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=nncf.IgnoredScope(names=sorted(openvino_tail(model)), validate=False),
+        ignored_scope=nncf.IgnoredScope(names=sorted(_in_float(model)), validate=False),
     )
     return OpenVinoModel(quantised, replace(model.header, precision="int8"))
 
@@ -129,6 +132,17 @@ def onnx_tail(model: onnx.ModelProto) -> set[str]:
         return () if node is None or node.op_type in _PRODUCTS else node.input
 
     return {makers[tensor].name for tensor in _reached(starts, before) if tensor in makers}
+
+
+def _in_float(model: OpenVinoModel) -> set[str]:
+    """Names of the operators that NNCF is to leave alone: the tail, and what is no product."""
+    ends = {"Parameter", "Constant", "Result"}
+    others = {
+        operator.get_friendly_name()
+        for operator in model.model.get_ordered_ops()
+        if operator.get_type_name() not in _OPENVINO_PRODUCTS | _OPENVINO_PASSING | ends
+    }
+    return others | openvino_tail(model)
 
 
 def openvino_tail(model: OpenVinoModel) -> set[str]:
