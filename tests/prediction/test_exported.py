@@ -248,6 +248,22 @@ def test_a_shipped_export_computes_in_bfloat16_where_that_was_proven_and_the_pro
     assert getattr(load("fast", precision="float32"), "runtime", "").endswith("float32")
 
 
+@pytest.mark.parametrize(("bfloat16", "proven"), [(False, True), (False, False), (True, True)])
+def test_a_shipped_export_computes_in_eight_bits_where_that_was_proven_and_bfloat16_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, bfloat16: bool, proven: bool
+) -> None:
+    monkeypatch.setattr(loading, "_WEIGHTS", tmp_path)
+    monkeypatch.setattr(loading, "bfloat16_supported", lambda: bfloat16)
+    whole = {"fp32": {"close": 1.0}, "bf16": {"close": 0.9}}
+    write_export(tmp_path / "fast.xml", dataclasses.replace(_HEADER, parity=whole))
+    small = {"int8": {"close": 0.1}} if proven else {}
+    eight = dataclasses.replace(_HEADER, precision="int8", parity=small)
+    write_export(tmp_path / "fast-int8.xml", eight)
+    expected = "fast-int8.xml" if proven and not bfloat16 else "fast.xml"
+    assert getattr(load("fast"), "path", Path()).name == expected
+    assert getattr(load("fast", precision="float32"), "path", Path()).name == "fast.xml"
+
+
 def test_a_shipped_export_without_proof_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "_WEIGHTS", tmp_path)
     write_export(tmp_path / "fast.onnx", _HEADER)

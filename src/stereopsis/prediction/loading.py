@@ -163,8 +163,9 @@ def _exported(path: Path, weights: str | Path | None, options: dict[str, Any]) -
 def _quickest(name: str, runtime: str, options: dict[str, Any]) -> Predictor | None:
     """The network's export that comes with the package, if it was found equal, by the quickest runtime here.
 
-    OpenVINO computes in bfloat16 where the processor does and where that was found good enough. None
-    where options ask for what an export cannot do. ValueError where a runtime was named in vain.
+    OpenVINO computes in bfloat16 where the processor does and where that was found good enough, else in
+    eight bits where such a file comes along and was found good enough. None where options ask for what
+    an export cannot do. ValueError where a runtime was named in vain.
     """
     asked = set(options) - {"batch_size", "both", "threads", "precision"}
     plain = not asked or (asked == {"device"} and str(options["device"]) == "cpu")
@@ -176,9 +177,8 @@ def _quickest(name: str, runtime: str, options: dict[str, Any]) -> Predictor | N
             _log.warning("%s runs quicker by %s: %s", name, known, installation(suffix))
             continue
         found = ExportedPredictor(path, **options)
-        free = suffix == ".xml" and "precision" not in options
-        if free and "bf16" in found.header.parity and bfloat16_supported():
-            found = ExportedPredictor(path, **options, precision="bfloat16")
+        if suffix == ".xml" and "precision" not in options:
+            found = _in_fewer_bits(found, options)
         if found.header.parity:
             _log.info("%s runs by %s", name, found.runtime)
             return found
@@ -188,6 +188,18 @@ def _quickest(name: str, runtime: str, options: dict[str, Any]) -> Predictor | N
             f"stereopsis export {name} --to {runtime} makes one, and its file is loaded by path"
         )
     return None
+
+
+def _in_fewer_bits(whole: ExportedPredictor, options: dict[str, Any]) -> ExportedPredictor:
+    """The same export as this processor runs it quickest, of what was found good enough."""
+    if bfloat16_supported():
+        proven = "bf16" in whole.header.parity
+        return ExportedPredictor(whole.path, **options, precision="bfloat16") if proven else whole
+    path = whole.path.with_name(f"{whole.path.stem}-int8.xml")
+    if not path.exists():
+        return whole
+    found = ExportedPredictor(path, **options)
+    return found if "int8" in found.header.parity else whole
 
 
 CLASSICAL: dict[str, Callable[..., Predictor]] = {"sgbm": _sgbm, "sgbm-refined": _refined}
