@@ -1,11 +1,11 @@
-"""Learnt upsampling against loops over pixels."""
+"""Learnt upsampling against loops over pixels; nearest upsampling and its gradient."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from stereopsis.layers.upsampling import convex_upsample, superpixel_upsample
+from stereopsis.layers.upsampling import convex_upsample, doubled, superpixel_upsample
 
 
 def _neighbour(field: torch.Tensor, n: int, y: int, x: int) -> torch.Tensor:
@@ -55,3 +55,16 @@ def test_upsampling_stays_in_float32_under_autocast() -> None:
         fine = convex_upsample(field, torch.zeros(1, 36, 4, 4), 2)
     assert fine.dtype == torch.float32
     assert torch.equal(fine[..., 2:-2, 2:-2], torch.full((1, 1, 4, 4), 200.5))
+
+
+@pytest.mark.parametrize("learning", [False, True])
+def test_doubled_repeats_every_value_four_times(*, learning: bool) -> None:
+    coarse = torch.arange(12.0).reshape(1, 2, 2, 3).requires_grad_(learning)
+    fine = doubled(coarse)
+    assert fine.shape == (1, 2, 4, 6)
+    for y in range(4):
+        for x in range(6):
+            torch.testing.assert_close(fine[..., y, x], coarse[..., y // 2, x // 2])
+    if learning:
+        fine.sum().backward()
+        torch.testing.assert_close(coarse.grad, torch.full((1, 2, 2, 3), 4.0))

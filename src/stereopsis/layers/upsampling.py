@@ -1,4 +1,4 @@
-"""Learnt upsampling: every fine value is a weighted mean of its coarse cell's 3x3 neighbourhood.
+"""Nearest upsampling, and learnt: a fine value is a weighted mean of its coarse cell's 3x3 neighbourhood.
 
 Neighbours are row-major; outside the image they are zero, which draws values at the border towards
 zero: published networks were trained so, and it is kept. Where `border` is "replicate" they repeat it.
@@ -27,6 +27,18 @@ def neighbourhood(field: Float[Tensor, "b c h w"], border: Border = "zero") -> F
     return torch.stack(
         [padded[..., y : y + height, x : x + width] for y in range(3) for x in range(3)], dim=2
     )
+
+
+def doubled(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+    """Every value four times: nearest-neighbour upsampling by two.
+
+    Compiled for a CPU in bfloat16, the gradient of `F.interpolate` may be zero (PyTorch 2.13), and what lies
+    below is never trained; that of a copy is right. Runtimes have an operator for the former.
+    """
+    if not x.requires_grad:
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    b, c, h, w = x.shape
+    return x[:, :, :, None, :, None].expand(b, c, h, 2, w, 2).reshape(b, c, 2 * h, 2 * w)
 
 
 def convex_upsample(

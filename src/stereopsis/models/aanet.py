@@ -30,6 +30,7 @@ from stereopsis.layers.deformable import DeformableConv
 from stereopsis.layers.double_hourglass import DoubleHourglass, double_hourglass_rules
 from stereopsis.layers.regression import expected_disparity, soft_argmax
 from stereopsis.layers.residual import DilatedResidual
+from stereopsis.layers.upsampling import doubled
 from stereopsis.models.base import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -225,7 +226,7 @@ class ResidualFeatures(nn.Module):
         maps = [third, sixth, self.layer3(sixth)]
         maps = [lateral(x) for lateral, x in zip(self.lateral, maps, strict=True)]
         for level in (1, 0):
-            maps[level] = maps[level] + F.interpolate(maps[level + 1], scale_factor=2, mode="nearest")
+            maps[level] = maps[level] + doubled(maps[level + 1])
         return [smooth(x) for smooth, x in zip(self.smooth, maps, strict=True)]
 
 

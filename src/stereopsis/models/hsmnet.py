@@ -30,6 +30,7 @@ from stereopsis.layers.convolution import ConvNorm, channels_innermost
 from stereopsis.layers.cost_volume import difference_volume
 from stereopsis.layers.initialisation import he_by_output
 from stereopsis.layers.regression import entropy, upsampled_distribution, upsampled_soft_argmax
+from stereopsis.layers.upsampling import doubled
 from stereopsis.models.base import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -250,13 +251,13 @@ class FeatureExtraction(nn.Module):
         sixteenth = self.residual5(eighth)
         half = self.residual6(sixteenth)
         c6 = self._pooled(self.residual7(half))
-        c5 = self.merge5(torch.cat([half, self.up6(_doubled(c6))], 1))
+        c5 = self.merge5(torch.cat([half, self.up6(doubled(c6))], 1))
         c4 = c3 = None
         if min(self.scales) <= 4:
-            c4 = self.merge4(torch.cat([sixteenth, self.up5(_doubled(c5))], 1))
+            c4 = self.merge4(torch.cat([sixteenth, self.up5(doubled(c5))], 1))
         if min(self.scales) <= 3:
             assert c4 is not None
-            c3 = self.merge3(torch.cat([eighth, self.up4(_doubled(c4))], 1))
+            c3 = self.merge3(torch.cat([eighth, self.up4(doubled(c4))], 1))
         return Maps(stem, c3, c4, c5, c6)
 
     def project(self, maps: Maps) -> list[Float[Tensor, "b _ _ _"]]:
@@ -366,10 +367,6 @@ class VolumeBlock(nn.Module):
 
 def _unit(inputs: int, outputs: int, *, kernel: int = 3, stride: int = 1) -> ConvNorm:
     return ConvNorm(inputs, outputs, kernel=kernel, stride=stride, slope=_SLOPE)
-
-
-def _doubled(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
-    return F.interpolate(x, scale_factor=2, mode="nearest")
 
 
 def _parts(x: Tensor) -> list[int]:

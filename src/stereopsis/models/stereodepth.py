@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from stereopsis.layers.convolution import ConvNorm, channels_innermost
+from stereopsis.layers.upsampling import doubled
 from stereopsis.models.base import Backbone, StateDict, rename
 from stereopsis.models.registry import register_backbone
 
@@ -125,7 +126,7 @@ class Decoder(nn.Module):
         *skips, x = maps
         decoded = []
         for before, after in zip(self.before, self.after, strict=True):
-            x = F.interpolate(_convolve(before, x), scale_factor=2, mode="nearest")
+            x = doubled(_convolve(before, x))
             if skips:
                 x = torch.cat([x, skips.pop()], 1)
             x = _convolve(after, x)
