@@ -109,6 +109,7 @@ IMAGES: dict[str, bytes] = {
     "half.tiff": _encoded(".tiff")[:300],
     "giant.tiff": _tiff_claiming(200_000, 200_000),
     "no_directory.tiff": b"II*\0\x08\0\0\0",
+    "directory_beyond_memory.tiff": b"MM\0+" + bytes(4) + bytes([255] * 8),
     "half.webp": _encoded(".webp")[:500],
     "half.ppm": _encoded(".ppm")[:900],
     "half.pgm": _encoded(".pgm")[:900],

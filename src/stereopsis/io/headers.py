@@ -59,7 +59,7 @@ def read_header(data: bytes) -> Header:
         raise ValueError(f"is no image of a known format: convert it to one of {FORMATS}")
     try:
         header = _readers[name](data)
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, OverflowError) as error:  # the last where an offset is beyond memory
         raise ValueError(f"is a truncated {name} file: copy or export it again") from error
     check_pixels(*header.size)
     return header
