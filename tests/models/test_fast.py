@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
-from stereopsis.models.fast import Fast, around_the_median, correlation_planes
+from stereopsis.layers.upsampling import doubled
+from stereopsis.models.fast import Fast, Residual, around_the_median, conv, correlation_planes
 from stereopsis.models.registry import create
 from stereopsis.prediction.network import NetworkPredictor
 from stereopsis.structures import StereoPair
@@ -65,6 +67,20 @@ def test_confidence_is_the_networks_own_and_lies_between_0_and_1() -> None:
     assert 0 <= float(output.confidence.min()) <= float(output.confidence.max()) <= 1
 
 
+def test_no_feature_of_any_scale_grows_beyond_six() -> None:
+    torch.manual_seed(0)
+    model = _fast("fast", width=8, depth=1).eval()
+    found: list[float] = []
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.constant_(module.weight, 20.0)  # weights that would let them grow from scale to scale
+        if isinstance(module, Residual):
+            module.register_forward_hook(lambda _module, _inputs, output: found.append(float(output.max())))
+    with torch.inference_mode():
+        model(torch.rand(1, 3, 96, 128), torch.rand(1, 3, 96, 128))
+    assert set(found) == {6.0}
+
+
 def test_every_parameter_learns() -> None:
     torch.manual_seed(0)
     model = _fast("fast", width=8, depth=1).train()
@@ -73,3 +89,33 @@ def test_every_parameter_learns() -> None:
     total = output.disparity.mean() + output.confidence.mean() + sum(stage.mean() for stage in output.stages)
     (total + output.probabilities.square().mean()).backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+class _DeepestScale(nn.Module):
+    """As the aggregation hands up what it finds at 1/64: compiled, `F.interpolate` gave no gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body64 = nn.Sequential(conv(24, 32, stride=2), nn.Conv2d(32, 24, 1))
+        self.merge16 = Residual(24)
+
+    def forward(self, deep: Tensor, middle: Tensor) -> Tensor:
+        height, width = deep.shape[-2:]
+        far = doubled(self.body64(deep))[..., :height, :width]
+        return self.merge16(middle + doubled(deep + far))
+
+
+@pytest.mark.compile
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch.compile's own imports
+def test_compiled_in_bfloat16_the_deepest_scale_still_learns() -> None:
+    torch.manual_seed(0)
+    network = _DeepestScale()
+    deep, middle = torch.randn(2, 24, 6, 8, requires_grad=True), torch.randn(2, 24, 12, 16)
+    norms = []
+    for run in (network, torch.compile(network, dynamic=False)):
+        network.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = run(deep, middle)
+        output.float().square().sum().backward()
+        norms.append(torch.stack([p.grad.norm() for p in network.parameters() if p.grad is not None]))
+    torch.testing.assert_close(norms[1], norms[0], rtol=0.05, atol=0)

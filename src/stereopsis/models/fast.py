@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stereopsis.layers.upsampling import convex_upsample
+from stereopsis.layers.upsampling import convex_upsample, doubled
 from stereopsis.models.base import Padding, StateDict, StereoModel
 from stereopsis.models.registry import Card, register
 from stereopsis.structures import VolumeOutput
@@ -151,11 +151,15 @@ class Fast(StereoModel[FastConfig, VolumeOutput]):
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, ReLU: folds to one operator in every runtime."""
+    """Convolution, batch norm, ReLU6: folds to one operator in every runtime.
+
+    Unbounded, features of what is not to be matched, such as a plain sky at the upper border, grew from scale
+    to scale to hundreds; it was taken for something near, and eight bits had nothing left for the rest.
+    """
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
+        nn.ReLU6(inplace=True),
     )
 
 
@@ -177,7 +181,7 @@ class Residual(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return F.relu(x + self.second(self.first(x)))
+        return F.relu6(x + self.second(self.first(x)))
 
 
 class Encoder(nn.Module):
@@ -199,7 +203,7 @@ class Encoder(nn.Module):
         quarter = self.quarter(self.stem(image))
         eighth = self.eighth(quarter)
         sixteenth = self.sixteenth(eighth)
-        risen = F.interpolate(self.rise(sixteenth), scale_factor=2.0, mode="nearest")
+        risen = doubled(self.rise(sixteenth))
         eighth = self.merge(eighth + risen)
         return quarter + F.pixel_shuffle(self.rise_to_quarter(eighth), 2), eighth, sixteenth
 
@@ -270,10 +274,10 @@ class Aggregation(nn.Module):
         middle = self.body16(self.guide16(torch.cat([self.down16(entered), sixteenth], 1)))
         deep = self.body32(middle)
         height, width = deep.shape[-2:]
-        far = F.interpolate(self.body64(deep), scale_factor=2.0, mode="nearest")[..., :height, :width]
-        deep = F.interpolate(deep + far, scale_factor=2.0, mode="nearest")
+        far = doubled(self.body64(deep))[..., :height, :width]
+        deep = doubled(deep + far)
         middle = self.merge16(middle + deep)
-        risen = F.interpolate(self.rise(middle), scale_factor=2.0, mode="nearest")
+        risen = doubled(self.rise(middle))
         hidden = self.body8(entered + risen)
         return self.logits(hidden), hidden
 
@@ -298,7 +302,7 @@ class Surroundings(nn.Module):
         self, features: Float[Tensor, "b c h w"], hidden: Float[Tensor, "b f h8 w8"]
     ) -> Float[Tensor, "b c h w"]:
         eighth = self.guide(torch.cat([self.down8(features), hidden], 1))
-        risen = F.interpolate(self.body16(self.down16(eighth)), scale_factor=2.0, mode="nearest")
+        risen = doubled(self.body16(self.down16(eighth)))
         return F.pixel_shuffle(self.rise(self.body8(eighth + risen)), 2)
 
 
@@ -338,7 +342,7 @@ class Refinement(nn.Module):
         left, right = self.describe(quarter).chunk(2)
         at_quarter = initial[:, None] / 4
         costs = self._local_costs(left, right, at_quarter)
-        context = F.interpolate(self.spread(hidden), scale_factor=2.0, mode="nearest")
+        context = doubled(self.spread(hidden))
         features = self.enter(torch.cat([costs, at_quarter / 16, quarter.chunk(2)[0], context], 1))
         features = self.body(features + self.surroundings(features, hidden))
         return (F.relu(at_quarter + self.residual(features).float()) * 4)[:, 0], features
