@@ -50,6 +50,7 @@ _OPENVINO_PRODUCTS = {
 }
 _OPENVINO_PASSING = {"Relu", "Clamp", "Concat", "Interpolate"}
 """What eight bits may pass through on their way to a product."""
+_OPENVINO_ENDS = {"Parameter", "Constant", "Result"}
 
 
 def calibration_feeds(header: ExportHeader, *, pairs: int, seed: int, size: tuple[int, int]) -> Feeds:
@@ -136,11 +137,10 @@ def onnx_tail(model: onnx.ModelProto) -> set[str]:
 
 def _in_float(model: OpenVinoModel) -> set[str]:
     """Names of the operators that NNCF is to leave alone: the tail, and what is no product."""
-    ends = {"Parameter", "Constant", "Result"}
     others = {
         operator.get_friendly_name()
         for operator in model.model.get_ordered_ops()
-        if operator.get_type_name() not in _OPENVINO_PRODUCTS | _OPENVINO_PASSING | ends
+        if operator.get_type_name() not in _OPENVINO_PRODUCTS | _OPENVINO_PASSING | _OPENVINO_ENDS
     }
     return others | openvino_tail(model)
 
@@ -158,8 +158,9 @@ def openvino_tail(model: OpenVinoModel) -> set[str]:
             return ()
         return [value.get_node().get_friendly_name() for value in operators[name].input_values()]
 
-    ends = {"Parameter", "Constant", "Result"}
-    return {name for name in _reached(starts, before) if operators[name].get_type_name() not in ends}
+    return {
+        name for name in _reached(starts, before) if operators[name].get_type_name() not in _OPENVINO_ENDS
+    }
 
 
 def _reached(starts: Iterable[str], before: Callable[[str], Iterable[str]]) -> set[str]:
