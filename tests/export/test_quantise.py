@@ -56,7 +56,6 @@ def test_openvino_keeps_the_same_operators(tmp_path: Path) -> None:
 def test_openvino_quantises_products_alone(tmp_path: Path) -> None:
     """NNCF by itself would also take the sum of a skip and the product of two costs."""
     weights = numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "w")
-    one = numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "one")
     nodes = [
         helper.make_node("Conv", [LEFT, "w"], ["first"], "first"),
         helper.make_node("Conv", [RIGHT, "w"], ["second"], "second"),
@@ -68,7 +67,7 @@ def test_openvino_quantises_products_alone(tmp_path: Path) -> None:
     ]
     inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in (LEFT, RIGHT)]
     outputs = [helper.make_tensor_value_info("disparity_map", TensorProto.FLOAT, [])]
-    graph = helper.make_graph(nodes, "g", inputs, outputs, [weights, one])
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [weights])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(proto, tmp_path / "g.onnx")
     model = OpenVinoModel(openvino.convert_model(tmp_path / "g.onnx"), ExportHeader(network="fast"))
