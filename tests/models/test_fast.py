@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stereopsis.layers.upsampling import doubled
-from stereopsis.models.fast import Fast, Residual, around_the_median, conv, correlation_planes
+from stereopsis.models.fast import Encoder, Fast, Residual, around_the_median, conv, correlation_planes
 from stereopsis.models.registry import create
+from stereopsis.prediction.compilation import compiler_options
 from stereopsis.prediction.network import NetworkPredictor
 from stereopsis.structures import StereoPair
 
@@ -105,17 +106,42 @@ class _DeepestScale(nn.Module):
         return self.merge16(middle + doubled(deep + far))
 
 
+class _ContextFromBelow(nn.Module):
+    """As the encoder adds 1/16 to 1/8: with 512-bit vectors its gradient there was stray memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Encoder(32)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, image: Tensor) -> Tensor:
+        quarter, eighth, sixteenth = self.encoder(image)
+        return quarter.mean() + eighth.square().mean() + sixteenth.chunk(2)[0].mean()
+
+
 @pytest.mark.compile
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch.compile's own imports
-def test_compiled_in_bfloat16_the_deepest_scale_still_learns() -> None:
+@pytest.mark.parametrize(
+    ("network", "shapes"),
+    [(_DeepestScale, [(2, 24, 6, 8), (2, 24, 12, 16)]), (_ContextFromBelow, [(4, 3, 192, 256)])],
+)
+def test_compiled_in_bfloat16_every_scale_learns_as_it_does_plainly(
+    network: type[nn.Module], shapes: list[tuple[int, ...]]
+) -> None:
     torch.manual_seed(0)
-    network = _DeepestScale()
-    deep, middle = torch.randn(2, 24, 6, 8, requires_grad=True), torch.randn(2, 24, 12, 16)
-    norms = []
-    for run in (network, torch.compile(network, dynamic=False)):
-        network.zero_grad()
+    plain = network().eval()
+    inputs = [torch.randn(shape) for shape in shapes]
+    inputs[0].requires_grad_()
+    gradients = []
+    for run in (plain, torch.compile(plain, dynamic=False, options=compiler_options())):
+        plain.zero_grad()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            output = run(deep, middle)
+            output = run(*inputs)
         output.float().square().sum().backward()
-        norms.append(torch.stack([p.grad.norm() for p in network.parameters() if p.grad is not None]))
-    torch.testing.assert_close(norms[1], norms[0], rtol=0.05, atol=0)
+        gradients.append({name: p.grad for name, p in plain.named_parameters() if p.grad is not None})
+    assert gradients[1].keys() == gradients[0].keys()
+    for name, expected in gradients[0].items():
+        error = torch.linalg.vector_norm(gradients[1][name] - expected)
+        assert error < 0.1 * torch.linalg.vector_norm(expected), name

@@ -16,6 +16,7 @@ from torch import Tensor
 from stereopsis import confidence, geometry
 from stereopsis.models.base import StartableModel, StereoModel, TwoSided
 from stereopsis.prediction.certainty import Certainty
+from stereopsis.prediction.compilation import compiler_options
 from stereopsis.prediction.graph import TensorGraph
 from stereopsis.prediction.rescaled import enlarged
 from stereopsis.structures import StereoOutput, StereoPair
@@ -163,7 +164,10 @@ def _check_start(initial: Tensor, pair: StereoPair) -> None:
 
 
 def _compiled(model: StereoModel[Any, Any], kind: Compile) -> Callable[..., tuple[Tensor, ...]]:
-    return torch.compile(TensorGraph(model), mode="reduce-overhead" if kind == "cudagraphs" else None)
+    graph = TensorGraph(model)
+    if kind == "cudagraphs":
+        return torch.compile(graph, mode="reduce-overhead")
+    return torch.compile(graph, options=compiler_options())
 
 
 def available_device(device: str | torch.device) -> torch.device:

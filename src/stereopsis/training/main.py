@@ -25,6 +25,7 @@ from stereopsis.layers.convolution import freeze_batch_norm_2d
 from stereopsis.losses import create_loss
 from stereopsis.models.base import Adopting, MonoModel, StartableModel, StereoModel
 from stereopsis.models.registry import create
+from stereopsis.prediction.compilation import compiler_options
 from stereopsis.prediction.loading import load_model
 from stereopsis.prediction.provenance import Provenance
 from stereopsis.training.callbacks import LAST, Checkpoints, Pictures, Progressing, WholeCheckpoints
@@ -114,7 +115,7 @@ def build_task(settings: TrainSettings) -> SupervisedTask:
         hold_channels_last(model)
     loss = create_loss(settings.loss.name, **settings.loss.options)
     if settings.trainer.compile:
-        model.compile(dynamic=False)
+        model.compile(dynamic=False, options=compiler_options())
         loss = _compiled(loss)
     return SupervisedTask(
         model,
@@ -129,7 +130,9 @@ def build_task(settings: TrainSettings) -> SupervisedTask:
 
 def _compiled(loss: Loss) -> Loss:
     """Of a light network's step on a CPU the loss, at full resolution, is a third. One that draws stays."""
-    return loss if isinstance(loss, Drawing) else torch.compile(loss, dynamic=False)
+    if isinstance(loss, Drawing):
+        return loss
+    return torch.compile(loss, dynamic=False, options=compiler_options())
 
 
 def build_teacher(settings: TeacherSettings, student: StereoModel[Any, Any]) -> Teacher:
