@@ -29,6 +29,14 @@ def test_what_is_not_a_setting_is_refused_with_the_nearest_name(override: str, s
     assert said in str(raised.value)
 
 
+def test_options_are_given_one_by_one_or_together() -> None:
+    apart = read_settings(["experiment=fast", "model.options.width=16", "loss.options.alpha=1.0"])
+    together = read_settings(["experiment=fast", "model.options={width: 16}", "loss.options={alpha: 1.0}"])
+    assert together == apart
+    assert together.model.options == {"width": 16}
+    assert together.loss.options == {"alpha": 1.0, "cross_entropy": 2.0}
+
+
 def test_options_of_networks_and_losses_are_checked_by_these() -> None:
     settings = read_settings(["model.options.max_disparty=3", "loss.options.betta=2"])
     with pytest.raises(ValueError, match="did you mean max_disparity"):

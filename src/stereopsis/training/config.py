@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from stereopsis.data.augment import Augmentation
 
 _CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-_OPEN = ("model.options.", "loss.options.", "optimizer.rates.")
+_OPEN = ("model.options", "loss.options", "optimizer.rates")
 
 
 @dataclass
@@ -214,7 +214,12 @@ def augmentation(data: DataSettings, source: SourceSettings) -> Augmentation:
 
 def _opened(override: str) -> str:
     """Options of networks and losses are checked by these, not by the schema: any may be given."""
-    return f"++{override}" if override.startswith(_OPEN) else override
+    key = override.partition("=")[0]
+    return f"++{override}" if _open(key) else override
+
+
+def _open(key: str) -> bool:
+    return any(key == part or key.startswith(f"{part}.") for part in _OPEN)
 
 
 def recorded_settings(path: Path) -> dict[str, Any]:
@@ -242,7 +247,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> str:
             names = [path.stem for path in options.glob("*.yaml")]
             if value not in names:
                 return f"{override}: there is no {key} {value!r}{_nearest(value, names)}"
-        elif key not in _keys() and not key.startswith(_OPEN):
+        elif key not in _keys() and not _open(key):
             return f"{override}: there is no setting {key!r}{_nearest(key, _keys())}"
     reasons = [str(reason).strip().splitlines()[0] for reason in (error, error.__cause__) if reason]
     return f"the settings {' '.join(overrides) or '(none)'} do not fit: {': '.join(reasons)}"
