@@ -94,6 +94,14 @@ class Settings:
     doubled: bool = False
 
 
+CHOSEN = {
+    "training_pairs": "scenes to learn from",
+    "monocular_steps": "of the transformer",
+    "steps": "of the stereo networks",
+}
+"""Settings that the command line changes."""
+
+
 # Scenes
 
 
@@ -280,7 +288,7 @@ def shares(held_out: StereoSample) -> dict[str, float]:
 
 def main() -> None:
     arguments = _arguments()
-    settings, folder = Settings(steps=arguments.steps), arguments.folder
+    settings, folder = Settings(**{name: getattr(arguments, name) for name in CHOSEN}), arguments.folder
     report = _kept(arguments.output, settings)
     training = scenes(folder, 1, settings.training_pairs)
     held_out = scenes(folder, 2, settings.held_out_pairs)
@@ -310,7 +318,10 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--steps", type=int, default=Settings.steps, help="of the stereo networks")
+    for name, what in CHOSEN.items():
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=int, default=getattr(Settings, name), help=what
+        )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument(
@@ -336,7 +347,7 @@ def _kept(path: Path, settings: Settings) -> dict:
 
 def _prior(folder: Path, training: StereoSample, settings: Settings) -> tuple[DepthAnythingV2, dict]:
     """The monocular network and what its training cost, trained unless an earlier run left it."""
-    path = folder / f"monocular-{settings.monocular_steps}.pt"
+    path = folder / f"monocular-{settings.training_pairs}-{settings.monocular_steps}.pt"
     if path.exists():
         model = create("depth-anything-v2-small", encoder="tiny")
         assert isinstance(model, DepthAnythingV2)
