@@ -14,7 +14,7 @@ from stereopsis.cli.main import main
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["export", "fast-tiny"], "no weights for fast-tiny come with the package"),
+        (["export", "fast-large"], "no weights for fast-large come with the package"),
         (["export", "fasst"], "did you mean fast"),
         (["export", "fast", "--random-weights", "--precision", "int8"], "random weights have none"),
         (["export", "fast", "--random-weights", "--size", "640"], "'640' is not WIDTHxHEIGHT"),

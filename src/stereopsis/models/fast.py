@@ -71,7 +71,7 @@ _CARD = Card(
 @register(
     {
         "fast": FastConfig(),
-        "fast-tiny": FastConfig(width=24, depth=1),
+        "fast-tiny": FastConfig(width=16),
         "fast-large": FastConfig(width=48, groups=8, depth=3),
     },
     card=_CARD,
