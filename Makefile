@@ -13,7 +13,7 @@ test: .venv/.all
 
 slow: .venv/.all
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow and not compile"
-	STEREOPSIS_SHAPE_CHECKS=0 $(BIN)/python -m pytest -q -m compile
+	STEREOPSIS_SHAPE_CHECKS=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile -m compile
 
 lint: .venv/.all
 	$(BIN)/ruff format --check .
