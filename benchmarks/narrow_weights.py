@@ -118,12 +118,16 @@ class Narrowing:
     def __init__(self, state: dict[str, Tensor], wide: FastConfig, narrow: FastConfig) -> None:
         self.state = state
         self.wide, self.narrow = wide, narrow
-        self.target = create("fast", **dataclasses.asdict(narrow)).state_dict()
         correlations = state["aggregation.enter.0.weight"].shape[1] - wide.width
         costs = state["refinement.enter.0.weight"].shape[1] - 2 * wide.width
         planes = state["aggregation.logits.weight"].shape[0]
         self.wires = {
             config.depth: list(wiring(config.depth, correlations, costs, planes)) for config in (wide, narrow)
+        }
+        self.widths = {
+            wire.writes: len(state[f"{wire.layer}.weight"]) // (SHUFFLED if wire.shuffled else 1)
+            for wire in self.wires[wide.depth]
+            if isinstance(wire.writes, str)
         }
         self.kept = self._chosen()
 
@@ -139,9 +143,7 @@ class Narrowing:
                 for key in ("weight", "bias", "running_mean", "running_var"):
                     narrowed[f"{new.norm}.{key}"] = self.state[f"{old.norm}.{key}"][out]
                 narrowed[f"{new.norm}.num_batches_tracked"] = self.state[f"{old.norm}.num_batches_tracked"]
-        for name, tensor in self.target.items():
-            assert narrowed[name].shape == tensor.shape, name
-        assert narrowed.keys() == self.target.keys()
+        create("fast", **dataclasses.asdict(self.narrow)).load_state_dict(narrowed)
         return narrowed
 
     def _chosen(self) -> dict[str, Tensor]:
@@ -168,12 +170,7 @@ class Narrowing:
         return (best + torch.arange(groups)[:, None] * width).flatten()
 
     def _widths(self, wire: Wire) -> list[int]:
-        total = self.state[f"{wire.layer}.weight"].shape[1]
-        known = sum(name for name in wire.reads if isinstance(name, int))
-        named = [name for name in wire.reads if isinstance(name, str)]
-        if len(named) == 1:
-            return [name if isinstance(name, int) else total - known for name in wire.reads]
-        return [name if isinstance(name, int) else _width_of(name, self.wide.width) for name in wire.reads]
+        return [name if isinstance(name, int) else self.widths[name] for name in wire.reads]
 
     def _outputs(self, wire: Wire) -> Tensor:
         if isinstance(wire.writes, int):
@@ -190,11 +187,6 @@ class Narrowing:
             parts.append(kept + start)
             start += width
         return torch.cat(parts)
-
-
-def _width_of(name: str, width: int) -> int:
-    multiples = {"quarter": 1, "spread": 1, "sixteenth": 3, "down16": 3, "down8": 2, "costs8": 2}
-    return multiples[name] * width
 
 
 def _matching(wide: list[Wire], narrow: list[Wire]) -> Iterator[tuple[Wire, Wire]]:
