@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from torch._inductor.exc import InductorError
 
 from stereopsis.cli.main import main
 from stereopsis.io.arrays import write_npy
@@ -263,6 +264,37 @@ def test_lack_of_memory_is_said(
     monkeypatch.setattr("stereopsis.cli.main.application", lambda: failing)
     assert main(["models"]) == 2
     assert "not enough memory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "end"),
+    [
+        (
+            InductorError(RuntimeError("C++ compile error\n" + "warning: overflow\n" * 9999), None),
+            2,
+            "overflow ...)\n",
+        ),
+        (InductorError(RuntimeError("No working C++ compiler found"), None), 2, "C++ compiler found)\n"),
+        (RuntimeError("word " * 9999), 1, "please report it)\n"),
+        (
+            RuntimeError(),
+            1,
+            "error: RuntimeError (a fault of the program: STEREOPSIS_TRACEBACK=1 shows where, ",
+        ),
+    ],
+)
+def test_what_a_library_says_is_cut_to_a_sentence(
+    error: Exception, code: int, end: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("stereopsis.cli.main.application", lambda: failing)
+    assert main(["models"]) == code
+    said = capsys.readouterr().err
+    assert end in said
+    assert len(said) < 600
+    assert ("C++ compiler (g++), or do without compile" in said) == (code == 2)
 
 
 def test_a_traceback_is_shown_on_request(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pkgutil
 import sys
 import warnings
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any
 
 import typer
@@ -38,6 +39,10 @@ _ORDER = (
 
 BAD_INPUT, INTERRUPTED, FAULT = 2, 130, 1
 """Exit codes: something to correct, Ctrl-C, a fault of ours."""
+
+_COMPILERS = ("torch._dynamo", "torch._inductor")
+_LONGEST = 400
+"""Characters of a library's words in a sentence: a C++ compiler's may be two hundred thousand."""
 
 
 def application() -> typer.Typer:
@@ -123,7 +128,13 @@ def _sentence(error: Exception) -> tuple[str, int]:
         return "there is not enough memory for this: lower --max-memory or --scale", BAD_INPUT
     if isinstance(error, ValueError | OSError):
         return str(error) or type(error).__name__, BAD_INPUT
-    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    told = shorten(f"{type(error).__name__}: {error}".removesuffix(": "), _LONGEST, placeholder=" ...")
+    if type(error).__module__.startswith(_COMPILERS):
+        told, *_ = told.partition(" Set TORCHDYNAMO_VERBOSE")
+        return (
+            f"torch.compile failed: install a C++ compiler (g++), or do without compile ({told})",
+            BAD_INPUT,
+        )
     return f"{told} (a fault of the program: STEREOPSIS_TRACEBACK=1 shows where, please report it)", FAULT
 
 
