@@ -13,7 +13,7 @@ from stereopsis.models.base import StereoModel, count_parameters
 from stereopsis.models.crestereo import CREStereo, _resized_8bit
 from stereopsis.models.gmstereo import GMStereo, WindowLookup, match_rows
 from stereopsis.models.registry import create
-from stereopsis.models.sttr import STTR
+from stereopsis.models.sttr import STTR, Transformer
 from stereopsis.structures import IterativeOutput, MatchingOutput, StereoOutput, StereoPair, StereoSample
 
 SIZES = {
@@ -241,3 +241,16 @@ def test_sttr_transports_in_float32_under_autocast() -> None:
     assert output.transport is not None
     assert output.matched is not None
     assert output.transport.dtype == output.matched.dtype == output.disparity.dtype == torch.float32
+
+
+def test_exported_matching_does_not_grow_with_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU rows are matched in blocks; each of them in the graph would make export take very long."""
+    monkeypatch.setattr("stereopsis.models.sttr._SCORES_AT_ONCE", 1)
+    transformer = Transformer(channels=16, layers=2, heads=2).eval()
+    counts = []
+    for rows in (1, 5):
+        views = torch.rand(2, 1, 16, rows, 8).unbind()
+        exported = torch.export.export(transformer, views, {"scale": 1.0}, strict=False)
+        counts.append(len(exported.graph.nodes))
+        torch.testing.assert_close(exported.module()(*views, scale=1.0), transformer(*views, scale=1.0))
+    assert counts[0] == counts[1]

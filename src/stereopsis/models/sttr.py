@@ -375,6 +375,8 @@ class Transformer(nn.Module):
         position = relative_positions(columns, channels, scale=scale, like=left)
         rows = [view.permute(0, 2, 3, 1).flatten(0, 1) for view in (left, right)]
         size = max(1, _SCORES_AT_ONCE // (self.heads * columns**2))
+        if torch.compiler.is_compiling():
+            size = len(rows[0])  # or the graph would hold the layers once for every block
         blocks = zip(rows[0].split(size), rows[1].split(size), strict=True)
         scores = torch.cat([self._match_rows(*block, position) for block in blocks])
         return scores.unflatten(0, (batch, height))
