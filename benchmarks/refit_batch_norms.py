@@ -55,6 +55,8 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=60)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
     arguments = parser.parse_intermixed_args()
+    if arguments.batches < 1:
+        parser.error("--batches: statistics need at least one")
     chosen = [f"model.weights={arguments.weights}", "data.validation=[]", *arguments.settings]
     settings = read_settings(["experiment=fast", *chosen])
     model = build_model(settings.model).eval()
