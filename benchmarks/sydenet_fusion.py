@@ -82,6 +82,7 @@ class Settings:
     """What must be equal for a run to be kept."""
 
     training_pairs: int = 600
+    stereo_pairs: int = 600
     held_out_pairs: int = 60
     monocular_steps: int = 1000
     monocular_batch: int = 8
@@ -96,6 +97,7 @@ class Settings:
 
 CHOSEN = {
     "training_pairs": "scenes to learn from",
+    "stereo_pairs": "how many of them, the first, the stereo networks see",
     "monocular_steps": "of the transformer",
     "steps": "of the stereo networks",
 }
@@ -223,8 +225,9 @@ def train(
     loss = SequenceLoss(initial=1.0, max_disparity=float(MAX_DISPARITY))
     trainer = Trainer(model.train(), settings.rate, settings.steps)
     order = torch.Generator().manual_seed(seed)
+    known = training.map(lambda tensor: tensor[: settings.stereo_pairs])
     for _ in range(settings.steps):
-        sample = drawn(training, settings.batch, order)
+        sample = drawn(known, settings.batch, order)
         trainer.step(loss(model(sample.pair.left, sample.pair.right), sample))
     return model.eval(), trainer.curve
 
