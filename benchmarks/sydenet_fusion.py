@@ -292,6 +292,8 @@ def shares(held_out: StereoSample) -> dict[str, float]:
 def main() -> None:
     arguments = _arguments()
     settings, folder = Settings(**{name: getattr(arguments, name) for name in CHOSEN}), arguments.folder
+    if settings.stereo_pairs > settings.training_pairs:
+        raise SystemExit(f"--stereo-pairs: there are {settings.training_pairs} to choose from")
     report = _kept(arguments.output, settings)
     training = scenes(folder, 1, settings.training_pairs)
     held_out = scenes(folder, 2, settings.held_out_pairs)
