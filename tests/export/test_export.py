@@ -21,7 +21,7 @@ from stereopsis.models.base import count_parameters
 from stereopsis.prediction.exported import ExportedPredictor
 from stereopsis.prediction.header import ExportHeader
 from stereopsis.prediction.loading import load
-from stereopsis.prediction.network import NetworkPredictor
+from stereopsis.prediction.network import Compile, NetworkPredictor
 from stereopsis.prediction.runtimes import bfloat16_computed
 from stereopsis.structures import StereoPair
 
@@ -127,13 +127,18 @@ def test_operators_that_cannot_be_exported_are_named() -> None:
 
 @pytest.mark.compile
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch.compile's own imports
-def test_compiled_networks_are_the_original() -> None:
-    pair = next(rendered_samples([(64, 96)], each=1, seed=0)).pair
-    plain = NetworkPredictor(_tiny().model)(pair)
-    compiled = NetworkPredictor(_tiny().model, compile="default")
-    output = compiled(pair)
-    torch.testing.assert_close(output.disparity, plain.disparity, atol=2e-3, rtol=0)
-    torch.testing.assert_close(output.confidence, plain.confidence, atol=1e-4, rtol=0)
+@pytest.mark.parametrize(
+    ("kind", "device"), [("default", "cpu"), ("default", "cuda"), ("cudagraphs", "cuda")]
+)
+def test_compiled_networks_are_the_original(kind: Compile, device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    plain = NetworkPredictor(_tiny().model, device=device)
+    compiled = NetworkPredictor(_tiny().model, compile=kind, device=device)
+    for sample in rendered_samples([(64, 96)], each=2, seed=0):  # graphs are recorded, then replayed
+        expected, output = plain(sample.pair), compiled(sample.pair)
+        torch.testing.assert_close(output.disparity, expected.disparity, atol=2e-3, rtol=0)
+        torch.testing.assert_close(output.confidence, expected.confidence, atol=1e-4, rtol=0)
     assert compiled.runtime.endswith("compiled")
 
 
