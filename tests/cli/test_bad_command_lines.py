@@ -220,6 +220,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(place: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_heed_interrupts,
     )
     _wait_for_reader(pipe)
     program.send_signal(signal.SIGINT)
@@ -228,6 +229,11 @@ def test_ctrl_c_ends_with_130_and_no_traceback(place: Path) -> None:
     assert "Traceback" not in err
     assert out == ""
     assert not (place / "out").exists()
+
+
+def _heed_interrupts() -> None:
+    """Even where these tests run in a shell's background, which ignores Ctrl-C and hands that on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _wait_for_reader(pipe: Path) -> None:
