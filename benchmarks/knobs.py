@@ -2,10 +2,9 @@
 
 Every run goes on from the shipped `fast-tiny` and takes the same number of steps of `experiment=fast`, whose
 rate falls to its end in each, on as many rendered pairs: of `general`, where the knob does not say otherwise,
-from the same seed. Measured on the open scenes
-and on pairs of five distributions that no run has seen. "as it is" with other seeds tells how much is chance.
-Pairs and runs that are there are not made again, runs that were stopped go on, and `--knobs` lets two
-processes share the work.
+from the same seed. Measured on the open scenes and on pairs of five distributions that no run has seen. "as
+it is" with other seeds tells how much is chance. Pairs and runs that are there are not made again, runs that
+were stopped go on, and `--knobs` lets two processes share the work.
 
     python benchmarks/knobs.py --work knobs/ --json benchmarks/results/knobs.json
 """
