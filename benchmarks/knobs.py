@@ -12,6 +12,7 @@ were stopped go on, and `--knobs` lets two processes share the work.
 from __future__ import annotations
 
 import argparse
+import collections
 import dataclasses
 import json
 import shutil
@@ -27,7 +28,6 @@ from diversity import measure, stereopsis
 from stereopsis.imaging import EffectRanges
 from stereopsis.io.files import write_json
 from stereopsis.prediction.loading import shipped_weights
-from stereopsis.synthesis import SyntheticStream
 from stereopsis.synthesis.distributions import (
     CLOSE_RANGE,
     DRIVING,
@@ -39,7 +39,7 @@ from stereopsis.synthesis.distributions import (
     Distribution,
     Weights,
 )
-from stereopsis.synthesis.folder import Order, write_scene
+from stereopsis.synthesis.folder import Order, render_folder
 
 NETWORK = "fast-tiny"
 COMMON = (
@@ -111,15 +111,8 @@ def render(
 ) -> Path:
     """A folder with so many pairs of each distribution; those that are missing are rendered."""
     for kind in kinds:
-        stream = SyntheticStream(seed, kind, size=size)
-        order = Order(output=folder, distribution=kind.name, seed=seed, size=size)
-        for index in range(count):
-            if not (folder / order.name(index)).exists():
-                unfinished = folder.with_suffix(".part") / order.name(index)
-                unfinished.mkdir(parents=True, exist_ok=True)
-                write_scene(unfinished, stream.rendering(index), order, index)
-                folder.mkdir(parents=True, exist_ok=True)
-                unfinished.rename(folder / order.name(index))
+        order = Order(output=folder, distribution=kind, count=count, seed=seed, size=size)
+        collections.deque(render_folder(order), maxlen=0)
     return folder
 
 

@@ -27,7 +27,7 @@ import torch
 from stereopsis.io.disparity import write_disparity
 from stereopsis.io.images import write_image
 from stereopsis.structures import Calibration
-from stereopsis.synthesis.distributions import distribution
+from stereopsis.synthesis.distributions import Distribution, distribution
 from stereopsis.synthesis.patterns import photographs
 from stereopsis.synthesis.render import DATASET, Rendering
 from stereopsis.synthesis.stream import SyntheticStream
@@ -41,15 +41,19 @@ class Order:
     """What to render: indices [start, start + count) of a stream, into scene folders of `output`."""
 
     output: Path
-    distribution: str = "general"
+    distribution: str | Distribution = "general"
     count: int = 1
     start: int = 0
     seed: int = 0
     size: tuple[int, int] = (480, 640)
     photographs: Path | None = None
 
+    @property
+    def kind(self) -> str:
+        return self.distribution if isinstance(self.distribution, str) else self.distribution.name
+
     def name(self, index: int) -> str:
-        return f"{self.distribution}-{self.seed}-{index:06d}"
+        return f"{self.kind}-{self.seed}-{index:06d}"
 
     def stream(self) -> SyntheticStream:
         return SyntheticStream(self.seed, self.distribution, size=self.size, folder=self.photographs)
@@ -61,7 +65,8 @@ def render_folder(order: Order, *, workers: int = 1) -> Iterator[str]:
     Raises ValueError where a scene is there in another size, OSError where it cannot be written or a
     process was killed.
     """
-    distribution(order.distribution)
+    if isinstance(order.distribution, str):
+        distribution(order.distribution)
     if order.photographs is not None:
         photographs(order.photographs)
     order.output.mkdir(parents=True, exist_ok=True)
@@ -184,7 +189,7 @@ def _description(rendering: Rendering, order: Order, index: int) -> dict[str, ob
     height, width = rendering.sample.pair.size
     return {
         "name": info.name,
-        "dataset": f"{DATASET}-{order.distribution}",
+        "dataset": f"{DATASET}-{order.kind}",
         "left": "left.png",
         "right": "right.png",
         "rectified": True,
@@ -200,7 +205,7 @@ def _description(rendering: Rendering, order: Order, index: int) -> dict[str, ob
             "min": float(known.min()) if len(known) else 0.0,
             "max": float(known.max()) if len(known) else 0.0,
         },
-        "rendered": {"distribution": order.distribution, "seed": order.seed, "index": index},
+        "rendered": {"distribution": order.kind, "seed": order.seed, "index": index},
     }
 
 
