@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from stereopsis.io.weights import WeightsHeader, read_weights, write_weights
-from stereopsis.models.base import replace_config
+from stereopsis.models.base import StateDict, replace_config
 from stereopsis.models.fast import Fast, FastConfig
 from stereopsis.models.registry import create
 
@@ -112,29 +112,42 @@ def _refinement(costs: int) -> Iterator[Wire]:
     yield Wire("refinement.weights.1", 9 * 16, ("mask",))
 
 
+def wires_of(state: StateDict, config: FastConfig) -> list[Wire]:
+    """Every convolution of these weights."""
+    correlations = state["aggregation.enter.0.weight"].shape[1] - config.width
+    costs = state["refinement.enter.0.weight"].shape[1] - 2 * config.width
+    planes = state["aggregation.logits.weight"].shape[0]
+    return list(wiring(config.depth, correlations, costs, planes))
+
+
+def channels_of(state: StateDict, wires: Iterable[Wire]) -> dict[str, int]:
+    """How many channels each name stands for."""
+    return {
+        wire.writes: len(state[f"{wire.layer}.weight"]) // (SHUFFLED if wire.shuffled else 1)
+        for wire in wires
+        if isinstance(wire.writes, str)
+    }
+
+
+def widths(wire: Wire, channels: Mapping[str, int]) -> list[int]:
+    """Of what the wire reads, in order."""
+    return [name if isinstance(name, int) else channels[name] for name in wire.reads]
+
+
 class Narrowing:
     """Which channels of the wider network the narrower one keeps."""
 
-    def __init__(self, state: dict[str, Tensor], wide: FastConfig, narrow: FastConfig) -> None:
+    def __init__(self, state: StateDict, wide: FastConfig, narrow: FastConfig) -> None:
         self.state = state
         self.wide, self.narrow = wide, narrow
-        correlations = state["aggregation.enter.0.weight"].shape[1] - wide.width
-        costs = state["refinement.enter.0.weight"].shape[1] - 2 * wide.width
-        planes = state["aggregation.logits.weight"].shape[0]
-        self.wires = {
-            config.depth: list(wiring(config.depth, correlations, costs, planes)) for config in (wide, narrow)
-        }
-        self.widths = {
-            wire.writes: len(state[f"{wire.layer}.weight"]) // (SHUFFLED if wire.shuffled else 1)
-            for wire in self.wires[wide.depth]
-            if isinstance(wire.writes, str)
-        }
+        self.wires = wires_of(state, wide)
+        self.channels = channels_of(state, self.wires)
         self.kept = self._chosen()
 
     def result(self) -> dict[str, Tensor]:
         narrowed: dict[str, Tensor] = {}
-        pairs = _matching(self.wires[self.wide.depth], self.wires[self.narrow.depth])
-        for old, new in pairs:
+        shallower = dataclasses.replace(self.wide, depth=self.narrow.depth)
+        for old, new in _matching(self.wires, wires_of(self.state, shallower)):
             out, into = self._outputs(old), self._inputs(old)
             narrowed[f"{new.layer}.weight"] = self.state[f"{old.layer}.weight"][out][:, into]
             if f"{old.layer}.bias" in self.state:
@@ -149,12 +162,12 @@ class Narrowing:
     def _chosen(self) -> dict[str, Tensor]:
         held: dict[str, Tensor] = {}
         read: dict[str, Tensor] = {}
-        for wire in self.wires[self.wide.depth]:
+        for wire in self.wires:
             if wire.norm and isinstance(wire.writes, str):
                 scale, shift = (self.state[f"{wire.norm}.{key}"] for key in ("weight", "bias"))
                 held[wire.writes] = held.get(wire.writes, 0) + scale.square() + shift.square()
             weight = self.state[f"{wire.layer}.weight"].square().sum((0, 2, 3))
-            for name, part in zip(wire.reads, weight.split(self._widths(wire)), strict=True):
+            for name, part in zip(wire.reads, weight.split(widths(wire, self.channels)), strict=True):
                 if isinstance(name, str):
                     read[name] = read.get(name, 0) + part
         # What the residual stage compares has no norm and no other reader: it is as strong as it is written.
@@ -169,9 +182,6 @@ class Narrowing:
         best = tells.view(groups, width).topk(keep, 1).indices.sort(1).values
         return (best + torch.arange(groups)[:, None] * width).flatten()
 
-    def _widths(self, wire: Wire) -> list[int]:
-        return [name if isinstance(name, int) else self.widths[name] for name in wire.reads]
-
     def _outputs(self, wire: Wire) -> Tensor:
         if isinstance(wire.writes, int):
             return torch.arange(wire.writes)
@@ -182,7 +192,7 @@ class Narrowing:
 
     def _inputs(self, wire: Wire) -> Tensor:
         parts, start = [], 0
-        for name, width in zip(wire.reads, self._widths(wire), strict=True):
+        for name, width in zip(wire.reads, widths(wire, self.channels), strict=True):
             kept = torch.arange(width) if isinstance(name, int) else self.kept[name]
             parts.append(kept + start)
             start += width

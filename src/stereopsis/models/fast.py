@@ -72,7 +72,7 @@ _CARD = Card(
     {
         "fast": FastConfig(),
         "fast-tiny": FastConfig(width=16),
-        "fast-large": FastConfig(width=48, groups=8, depth=3),
+        "fast-large": FastConfig(width=48, groups=6),
     },
     card=_CARD,
     tiny={"width": 8, "depth": 1},
