@@ -118,7 +118,7 @@ def prove(path: Path, original: Original, samples: Sequence[StereoSample]) -> li
     """The file as it is stored, and in bfloat16 where its runtime can compute so, if slowly."""
     stored = ExportedPredictor(path)
     proofs = [_proof(stored.header.precision, stored, original, samples)]
-    if path.suffix == ".xml" and stored.header.precision == "fp32" and bfloat16_computed():
+    if path.suffix == ".xml" and stored.header.precision != "int8" and bfloat16_computed():
         proofs.append(_proof("bf16", ExportedPredictor(path, precision="bfloat16"), original, samples))
     return proofs
 
