@@ -25,9 +25,11 @@ from typing import Any
 import torch
 
 from diversity import measure, stereopsis
+from stereopsis.evaluation.protocols import dataset_protocol
+from stereopsis.evaluation.run import evaluate
 from stereopsis.imaging import EffectRanges
 from stereopsis.io.files import write_json
-from stereopsis.prediction.loading import shipped_weights
+from stereopsis.prediction.loading import load, shipped_weights
 from stereopsis.synthesis.distributions import (
     CLOSE_RANGE,
     DRIVING,
@@ -64,6 +66,8 @@ class Knob:
     settings: tuple[str, ...] = ()
     kinds: tuple[Distribution, ...] = (GENERAL,)
     share: float = 1.0
+    hardest_of: int = 1
+    """So many times the pairs are rendered, of which those stay on which the start errs most."""
 
 
 def without(weights: Weights, *kinds: str) -> Weights:
@@ -92,6 +96,7 @@ KNOBS: dict[str, Knob] = {
     "ideal cameras": Knob(scenes={"effects": EffectRanges.none()}),
     "planes behind, nothing else": Knob(scenes={"layouts": {"planes": 1}}),
     "no large disparities": Knob(scenes={"nearest": (0.06, 0.12)}),
+    "the harder half of twice as many": Knob(hardest_of=2),
     "no sharpening": Knob(settings=("data.augment.sharpen=0",)),
     "no noise of a pixel's size": Knob(settings=("data.augment.noise=0",)),
     "no patches erased": Knob(settings=("data.augment.erase=0",)),
@@ -101,6 +106,14 @@ KNOBS: dict[str, Knob] = {
     "loss: exponent 1": Knob(settings=("loss.options.alpha=1.0",)),
     "loss: no cross entropy of planes": Knob(settings=("loss.options.cross_entropy=0",)),
     "AdamW": Knob(settings=("optimizer.name=adamw",)),
+    "batch norms frozen": Knob(settings=("model.freeze_batch_norm=true",)),
+    "occluded pixels left out": Knob(settings=("data.occluded=false",)),
+    "a teacher: the distributions of `fast`": Knob(
+        settings=(f"teacher.weights={shipped_weights('fast')}", "teacher.volume=1.0")
+    ),
+    "the start as its own teacher": Knob(
+        settings=(f"teacher.weights={shipped_weights(NETWORK)}", "teacher.volume=1.0")
+    ),
     "half the rate": Knob(settings=("optimizer.lr=1.5e-4",)),
     "twice the rate": Knob(settings=("optimizer.lr=6.0e-4",)),
 }
@@ -121,8 +134,26 @@ def pairs(work: Path, name: str, count: int) -> Path:
     knob = KNOBS[name]
     kinds = [dataclasses.replace(kind, **knob.scenes) for kind in knob.kinds]
     name = BASE if dataclasses.replace(knob, settings=()) == Knob() else name
+    folder = work / "pairs" / _file_name(name)
     each = round(count * knob.share / len(kinds))
-    return render(work / "pairs" / _file_name(name), kinds, count=each, seed=SEED, size=SIZE)
+    if knob.hardest_of == 1:
+        return render(folder, kinds, count=each, seed=SEED, size=SIZE)
+    pool = render(work / "pools" / folder.name, kinds, count=each * knob.hardest_of, seed=SEED, size=SIZE)
+    return hardest(pool, folder, each * len(kinds))
+
+
+def hardest(pool: Path, folder: Path, count: int) -> Path:
+    """A folder of links to those of the pool's pairs on which the start has the largest end-point errors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    report = evaluate(
+        load(NETWORK), dataset_protocol("scenes", "truth"), name=NETWORK, roots={"scenes": pool}
+    )
+    errors = {row.name: row.figures[0].value for row in report.rows}  # end-point errors come first
+    for name in sorted(errors, key=errors.__getitem__, reverse=True)[:count]:
+        link = folder / name
+        if not link.exists():
+            link.symlink_to((pool / name).resolve())
+    return folder
 
 
 def train(data: Path, output: Path, settings: Sequence[str]) -> Path:
