@@ -42,7 +42,7 @@ from stereopsis.training.schedule import build_optimizer, build_schedule
 
 SIZE = (96, 128)
 MAX_DISPARITY = 32
-SCENES = dataclasses.replace(
+STANDING = dataclasses.replace(
     LOW_TEXTURE,
     name="standing-things",
     layouts={"ground": 1, "room": 1},
@@ -66,6 +66,9 @@ SCENES = dataclasses.replace(
     effects=EffectRanges.none(),
 )
 """A few plain or patterned things on a floor, before walls or the sky: where a foot stands tells how far."""
+SCALED = dataclasses.replace(STANDING, name="scaled-things", nearest=(0.08, 0.24), farthest=(0.01, 0.03))
+"""The same before cameras of any baseline: one image tells how depths relate, and not the disparity."""
+SCENES = {kind.name: kind for kind in (STANDING, SCALED)}
 
 ARMS: dict[str, dict[str, object]] = {
     "fused": {},
@@ -81,6 +84,7 @@ COLUMNS = (Column("epe", "textureless"), Column("epe", "occ"), Column("epe"), Co
 class Settings:
     """What must be equal for a run to be kept."""
 
+    scenes: str = STANDING.name
     training_pairs: int = 600
     stereo_pairs: int = 600
     held_out_pairs: int = 60
@@ -88,6 +92,7 @@ class Settings:
     monocular_batch: int = 8
     steps: int = 200
     batch: int = 2
+    precision: str = "float32"
     rate: float = 2e-3
     iterations: int = 3
     mixed_iterations: int = 2
@@ -96,10 +101,13 @@ class Settings:
 
 
 CHOSEN = {
-    "training_pairs": "scenes to learn from",
-    "stereo_pairs": "how many of them, the first, the stereo networks see",
+    "scenes": f"of the stereo networks: {' or '.join(SCENES)}; the transformer learns from {STANDING.name}",
+    "training_pairs": "scenes of the transformer",
+    "stereo_pairs": "scenes of the stereo networks: the first so many of theirs",
     "monocular_steps": "of the transformer",
     "steps": "of the stereo networks",
+    "batch": "pairs a step of the stereo networks",
+    "precision": "of the stereo networks' steps: float32 or bfloat16",
 }
 """Settings that the command line changes."""
 
@@ -107,11 +115,11 @@ CHOSEN = {
 # Scenes
 
 
-def scenes(folder: Path, seed: int, count: int) -> StereoSample:
+def scenes(folder: Path, kind: str, seed: int, count: int) -> StereoSample:
     """So many pairs as one batch, rendered unless an earlier run left them."""
-    path = folder / f"{SCENES.name}-{seed}-{count}.pt"
+    path = folder / f"{kind}-{seed}-{count}.pt"
     if not path.exists():
-        stream = SyntheticStream(seed, SCENES, size=SIZE)
+        stream = SyntheticStream(seed, SCENES[kind], size=SIZE)
         rendered = StereoSample.stack([dataclasses.replace(stream[i], info=()) for i in range(count)])
         maps = {"left": rendered.pair.left, "right": rendered.pair.right}
         maps |= {name: getattr(rendered, name) for name in ("disparity", "valid", "occluded")}
@@ -225,10 +233,12 @@ def train(
     loss = SequenceLoss(initial=1.0, max_disparity=float(MAX_DISPARITY))
     trainer = Trainer(model.train(), settings.rate, settings.steps)
     order = torch.Generator().manual_seed(seed)
-    known = training.map(lambda tensor: tensor[: settings.stereo_pairs])
+    half = settings.precision == "bfloat16"
     for _ in range(settings.steps):
-        sample = drawn(known, settings.batch, order)
-        trainer.step(loss(model(sample.pair.left, sample.pair.right), sample))
+        sample = drawn(training, settings.batch, order)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            found = loss(model(sample.pair.left, sample.pair.right), sample)
+        trainer.step(found)
     return model.eval(), trainer.curve
 
 
@@ -292,12 +302,10 @@ def shares(held_out: StereoSample) -> dict[str, float]:
 def main() -> None:
     arguments = _arguments()
     settings, folder = Settings(**{name: getattr(arguments, name) for name in CHOSEN}), arguments.folder
-    if settings.stereo_pairs > settings.training_pairs:
-        raise SystemExit(f"--stereo-pairs: there are {settings.training_pairs} to choose from")
     report = _kept(arguments.output, settings)
-    training = scenes(folder, 1, settings.training_pairs)
-    held_out = scenes(folder, 2, settings.held_out_pairs)
-    prior, monocular = _prior(folder, training, settings)
+    prior, monocular = _prior(folder, settings)
+    training = scenes(folder, settings.scenes, 1, settings.stereo_pairs)
+    held_out = scenes(folder, settings.scenes, 2, settings.held_out_pairs)
     report["shares_of_pixels"] = shares(held_out)
     report["monocular"] = {**monocular, **knowledge(prior, held_out)}
     report["constant"] = errors(medians(held_out), held_out)
@@ -323,10 +331,10 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    choices = {"scenes": SCENES, "precision": ("float32", "bfloat16")}
     for name, what in CHOSEN.items():
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=int, default=getattr(Settings, name), help=what
-        )
+        default, flag = getattr(Settings, name), f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=type(default), default=default, choices=choices.get(name), help=what)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument(
@@ -340,9 +348,7 @@ def _kept(path: Path, settings: Settings) -> dict:
     """The report so far; ValueError where it was made with other settings."""
     own = dataclasses.asdict(settings)
     if not path.exists():
-        what = (
-            f"tiny encoder, {SIZE[1]}x{SIZE[0]}; float32; errors in pixels, pooled over all pixels of a kind"
-        )
+        what = f"tiny encoder, {SIZE[1]}x{SIZE[0]}; errors in pixels, pooled over all pixels of a kind"
         return {"what": what, "settings": own, "torch": torch.__version__, "runs": []}
     report = json.loads(path.read_text())
     if report["settings"] != own:
@@ -350,7 +356,7 @@ def _kept(path: Path, settings: Settings) -> dict:
     return report
 
 
-def _prior(folder: Path, training: StereoSample, settings: Settings) -> tuple[DepthAnythingV2, dict]:
+def _prior(folder: Path, settings: Settings) -> tuple[DepthAnythingV2, dict]:
     """The monocular network and what its training cost, trained unless an earlier run left it."""
     path = folder / f"monocular-{settings.training_pairs}-{settings.monocular_steps}.pt"
     if path.exists():
@@ -359,6 +365,7 @@ def _prior(folder: Path, training: StereoSample, settings: Settings) -> tuple[De
         kept = torch.load(path, weights_only=True)
         model.load_state_dict(kept["state"])
         return model.eval(), kept["record"]
+    training = scenes(folder, STANDING.name, 1, settings.training_pairs)
     start = time.process_time()
     model, curve = train_monocular(training, settings)
     record = {"cpu_seconds": round(time.process_time() - start, 1), "loss": _thinned(curve)}
