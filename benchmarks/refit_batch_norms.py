@@ -6,7 +6,8 @@ After training with frozen batch norms, or a change of the network such as a bou
 statistics in the weights are no longer those of batches: to train on with batches' own would be to train
 another network. Here they are measured over batches of `experiment=fast` (KEY=VALUE changes its settings),
 and every norm's scale and shift are changed so that its output stays what it was; the largest change of
-disparity over the last batch is printed.
+disparity over the last batch is printed. `--half` stores what convolutions weigh with in float16, for weights
+that would be too large to ship.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--batches", type=int, default=60)
+    parser.add_argument("--half", action="store_true", help="store what convolutions weigh with in float16")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
     arguments = parser.parse_intermixed_args()
     if arguments.batches < 1:
@@ -72,6 +74,8 @@ def main() -> None:
         raise SystemExit(f"{arguments.weights} has no header of ours")
     for name, norm in norms.items():
         state |= refitted(name, norm, moments[name])
+    if arguments.half:
+        state = {name: tensor.half() if tensor.ndim == 4 else tensor for name, tensor in state.items()}
     for hook in hooks:
         hook.remove()
     model.load_state_dict(state)
