@@ -59,6 +59,12 @@ def test_no_disparity_of_the_coarse_stage_passes_the_maximum(most: int) -> None:
     assert float(output.stages[0].max()) <= most
 
 
+@pytest.mark.parametrize("groups", [0, 6])
+def test_channels_that_do_not_make_equal_groups_are_refused(groups: int) -> None:
+    with pytest.raises(ValueError, match=f"64 channels at 1/8: they do not make {groups} groups"):
+        create("fast", groups=groups)
+
+
 def test_confidence_is_the_networks_own_and_lies_between_0_and_1() -> None:
     torch.manual_seed(0)
     predictor = NetworkPredictor(_fast("fast", width=8, depth=1))

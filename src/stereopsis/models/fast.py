@@ -51,6 +51,11 @@ class FastConfig:
     def __post_init__(self) -> None:
         if not 64 <= self.max_disparity <= 768:
             raise ValueError(f"fast takes a max_disparity from 64 to 768 pixels, not {self.max_disparity}")
+        if self.groups < 1 or 2 * self.width % self.groups:
+            raise ValueError(
+                f"fast correlates equal groups of its {2 * self.width} channels at 1/8: they do not make "
+                f"{self.groups} groups, choose another number or width"
+            )
 
     @property
     def reduction(self) -> int:
@@ -75,7 +80,7 @@ _CARD = Card(
         "fast-large": FastConfig(width=48, groups=6),
     },
     card=_CARD,
-    tiny={"width": 8, "depth": 1},
+    tiny={"width": 8, "groups": 4, "depth": 1},
 )
 class Fast(StereoModel[FastConfig, VolumeOutput]):
     """stages: the disparity at 1/4 before and after the residual, both in image pixels."""
