@@ -214,18 +214,25 @@ def main() -> None:
     parser.add_argument("--network", default="fast-tiny")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
-    state, header = read_weights(arguments.weights)
-    if header is None or header.network != "fast":
-        raise SystemExit(f"{arguments.weights} holds no weights of `fast`")
+    state, header = read_fast(arguments.weights)
     narrow = create(arguments.network)
     if not isinstance(narrow, Fast):
         raise SystemExit(f"{arguments.network} is no `fast`")
     wide = replace_config(FastConfig(), header.config, header.network)
     narrowed = Narrowing(state, wide, narrow.config).result()
-    write_weights(arguments.output, narrowed, _described(header, arguments.network, narrow.config))
+    write_weights(arguments.output, narrowed, described(header, arguments.network, narrow.config))
 
 
-def _described(header: WeightsHeader, network: str, config: FastConfig) -> WeightsHeader:
+def read_fast(path: Path) -> tuple[StateDict, WeightsHeader]:
+    """Weights of `fast`; SystemExit where the file holds others."""
+    state, header = read_weights(path)
+    if header is None or header.network != "fast":
+        raise SystemExit(f"{path} holds no weights of `fast`")
+    return state, header
+
+
+def described(header: WeightsHeader, network: str, config: FastConfig) -> WeightsHeader:
+    """The same origin, another network, and no figures of the one before."""
     return dataclasses.replace(header, network=network, config=dataclasses.asdict(config), metrics={})
 
 

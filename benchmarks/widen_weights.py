@@ -13,7 +13,6 @@ to that batch changed is printed.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -21,8 +20,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from narrow_weights import channels_of, widths, wires_of
-from stereopsis.io.weights import read_weights, write_weights
+from narrow_weights import channels_of, described, read_fast, widths, wires_of
+from stereopsis.io.weights import write_weights
 from stereopsis.models.base import StateDict
 from stereopsis.models.fast import Fast, FastConfig
 from stereopsis.models.registry import create
@@ -96,9 +95,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")
     arguments = parser.parse_intermixed_args()
-    state, header = read_weights(arguments.weights)
-    if header is None or header.network != "fast":
-        raise SystemExit(f"{arguments.weights} holds no weights of `fast`")
+    state, header = read_fast(arguments.weights)
     torch.manual_seed(arguments.seed)
     narrow, model = create("fast", **header.config).eval(), create(arguments.network).eval()
     if not (isinstance(narrow, Fast) and isinstance(model, Fast)):
@@ -111,9 +108,7 @@ def main() -> None:
     with torch.inference_mode():
         before = padded_forward(narrow, pair).disparity
     print(f"the disparity of a batch changed by {float((after - before).abs().mean()):.2g} px in the mean")
-    config = dataclasses.asdict(model.config)
-    described = dataclasses.replace(header, network=arguments.network, config=config, metrics={})
-    write_weights(arguments.output, model.state_dict(), described)
+    write_weights(arguments.output, model.state_dict(), described(header, arguments.network, model.config))
 
 
 if __name__ == "__main__":
