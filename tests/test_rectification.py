@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from fakes.planes import planes_sample
 from stereopsis.io.raw_calibration import read_raw_calibration
 from stereopsis.rectification import (
     Rectification,
@@ -188,6 +189,12 @@ def test_images_without_features_match_nothing() -> None:
     flat = torch.full((3, 40, 40), 0.5)
     left, right = match_features(StereoPair(flat, flat))
     assert left.shape == right.shape == (0, 2)
+
+
+def test_a_view_of_less_exposure_matches_as_well() -> None:
+    pair = planes_sample().pair
+    alike, darker = (len(match_features(StereoPair(pair.left, pair.right * gain))[0]) for gain in (1, 0.4))
+    assert darker > 0.95 * alike > 1000
 
 
 def test_the_open_raw_pair_shares_rows_once_refined(shared_data: Path) -> None:

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float64, UInt8
 from torch import Tensor
+
+from stereopsis.structures import StereoPair
 
 Picture = UInt8[np.ndarray, "h w 3"]
 AnyPicture = UInt8[np.ndarray, "_ _ 3"]
@@ -68,6 +70,40 @@ def error_picture(
     step = torch.bucketize(share, share.new_tensor(KITTI_STEPS), right=True)
     picture = KITTI_COLOURS[step.cpu().numpy()]
     picture[~mask.cpu().numpy()] = 0
+    return picture
+
+
+def matches_picture(
+    pair: StereoPair,
+    left: Float64[np.ndarray, "n 2"],
+    right: Float64[np.ndarray, "n 2"],
+    *,
+    shown: int = 60,
+    widest: int = 960,
+) -> AnyPicture:
+    """Both views side by side, at most `widest` pixels each; lines join `shown` of the matches (x, y).
+
+    Green where the rows differ by at most half a pixel, orange up to two, red beyond. The matches are
+    spread over the image, and of no choice: every n-th from top to bottom.
+    """
+    height, width = pair.size
+    scale = min(1.0, widest / width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    views = [
+        cv2.resize(image_picture(view), size, interpolation=cv2.INTER_AREA)
+        for view in (pair.left, pair.right)
+    ]
+    picture = panel(views)
+    offset = picture.shape[1] - size[0]
+    order = np.argsort(left[:, 1], kind="stable")
+    for index in order[:: max(1, math.ceil(len(order) / shown))]:
+        difference = abs(left[index, 1] - right[index, 1])
+        colour = (0, 200, 0) if difference <= 0.5 else (255, 150, 0) if difference <= 2 else (230, 0, 0)
+        start, end = left[index] * scale, right[index] * scale + (offset, 0)
+        first, last = ((round(float(x)), round(float(y))) for x, y in (start, end))
+        cv2.line(picture, first, last, colour, 1, cv2.LINE_AA)
+        for point in (first, last):
+            cv2.circle(picture, point, 3, colour, 1, cv2.LINE_AA)
     return picture
 
 

@@ -22,6 +22,7 @@ import stereopsis.cli
 _ORDER = (
     "demo",
     "predict",
+    "doctor",
     "rectify",
     "models",
     "datasets",

@@ -1,0 +1,118 @@
+"""`stereopsis doctor`: is the pair at fault? Rows, order, range, exposure, and the calibration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from stereopsis.inspection import Inspection
+    from stereopsis.io.pairs import PairPaths
+
+
+def doctor(
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="LEFT RIGHT", help="Two images, or a folder, or a glob.")
+    ],
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", help="Of the pair; else the file that lies beside it."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path("doctor"),
+    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Whether a pair can be matched: what is wrong with it, and what to do, told by features that match.
+
+    Faults (exit code 2): rows that differ, exchanged or converging views, views of different scenes, equal
+    views, a calibration that cannot be theirs. Hints: large disparities, unlike exposure or focus.
+    Writes a picture of each pair with matched features joined: level green lines are right.
+
+    Example: stereopsis doctor left.png right.png --calibration calib.txt
+    """
+    from stereopsis.cli._inputs import named_pairs
+    from stereopsis.cli._outputs import check_folder
+
+    check_folder(output)
+    pairs = named_pairs(inputs)
+    reports, sound = [], True
+    for paths in pairs:
+        try:
+            found, picture = _examined(paths, calibration, output)
+        except (ValueError, OSError) as error:
+            if len(pairs) == 1:
+                raise
+            sound = False
+            typer.echo(f"error: {paths.name}: {' '.join(str(error).split())}", err=True)
+            continue
+        sound = sound and found.sound
+        if json:
+            reports.append(_report(paths.name, found, picture))
+        else:
+            typer.echo("\n".join(_lines(paths.name, found, picture)))
+    if json:
+        import json as json_
+
+        typer.echo(json_.dumps(reports, indent=1))
+    if not sound:
+        raise typer.Exit(2)
+
+
+def _examined(paths: PairPaths, calibration: Path | None, folder: Path) -> tuple[Inspection, Path]:
+    """What is found of a pair, and where its picture is."""
+    from stereopsis.cli._outputs import make_folder
+    from stereopsis.inspection import inspect
+    from stereopsis.io.calibration import read_calibration
+    from stereopsis.io.images import write_image
+    from stereopsis.structures import StereoPair
+    from stereopsis.visual import matches_picture
+
+    pair = StereoPair.open(paths.left, paths.right)
+    if calibration is None and paths.rectified:
+        calibration = paths.calibration
+    found = inspect(pair, None if calibration is None else read_calibration(calibration))
+    target = folder / f"{paths.name}.png"
+    make_folder(target.parent)
+    write_image(target, matches_picture(pair, found.left, found.right))
+    return found, target
+
+
+def _lines(name: str, found: Inspection, picture: Path) -> list[str]:
+    height, width = found.size
+    lines = [
+        f"{name}: {width}x{height}, {found.matched} features match, {len(found.left)} agree -> {picture}"
+    ]
+    if found.rows is not None:
+        lines.append(f"  {found.rows}")
+    if found.disparities is not None:
+        lines.append("  disparities {:.1f} to {:.1f} px, median {:.1f}".format(*_ends(found.disparities)))
+    if found.depths is not None:
+        lines.append("  depths {:.2f} to {:.2f} m, median {:.2f}".format(*_ends(found.depths)))
+    if found.field_of_view is not None:
+        lines.append(f"  field of view {found.field_of_view:.0f} degrees")
+    lines += [f"  {'FAULT' if finding.fault else 'hint'}: {finding}" for finding in found.findings]
+    return [*lines, *(["  no fault found"] if found.sound else [])]
+
+
+def _ends(three: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Least and largest before the one between."""
+    least, middle, largest = three
+    return least, largest, middle
+
+
+def _report(name: str, found: Inspection, picture: Path) -> dict[str, Any]:
+    import dataclasses
+    import math
+
+    left_out = ("left", "right")
+    report = {key: value for key, value in dataclasses.asdict(found).items() if key not in left_out}
+    if found.depths is not None:  # JSON knows no infinity
+        report["depths"] = [depth if math.isfinite(depth) else None for depth in found.depths]
+    return {
+        "name": name,
+        "sound": found.sound,
+        "agreeing": len(found.left),
+        **report,
+        "picture": str(picture),
+    }
