@@ -72,6 +72,7 @@ SCENES = {kind.name: kind for kind in (STANDING, SCALED)}
 
 ARMS: dict[str, dict[str, object]] = {
     "fused": {},
+    "monocular features, no exchange": {"mixed_iterations": 0},
     "stereo alone": {"monocular": False},
     "fused, no channel attention": {"channel_attention": False},
     "fused, spatial attention": {"spatial_attention": True},
