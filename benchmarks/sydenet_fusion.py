@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stereopsis.data.dataset import Annotations
-from stereopsis.evaluation.measure import measure
+from stereopsis.evaluation.measure import measure, textureless
 from stereopsis.evaluation.protocols import Column
 from stereopsis.imaging import EffectRanges
 from stereopsis.io.atomic import writing
@@ -88,6 +88,7 @@ class Settings:
     scenes: str = STANDING.name
     training_pairs: int = 600
     stereo_pairs: int = 600
+    truth: str = "everywhere"
     held_out_pairs: int = 60
     monocular_steps: int = 1000
     monocular_batch: int = 8
@@ -105,6 +106,7 @@ CHOSEN = {
     "scenes": f"of the stereo networks: {' or '.join(SCENES)}; the transformer learns from {STANDING.name}",
     "training_pairs": "scenes of the transformer",
     "stereo_pairs": "scenes of the stereo networks: the first so many of theirs",
+    "truth": "of the stereo networks: everywhere, or matchable (textured and seen twice)",
     "monocular_steps": "of the transformer",
     "steps": "of the stereo networks",
     "batch": "pairs a step of the stereo networks",
@@ -130,6 +132,13 @@ def scenes(folder: Path, kind: str, seed: int, count: int) -> StereoSample:
     maps = torch.load(path, weights_only=True)
     pair = StereoPair(maps["left"], maps["right"])
     return StereoSample(pair, maps["disparity"], maps["valid"], occluded=maps["occluded"])
+
+
+def matchable(sample: StereoSample) -> StereoSample:
+    """The batch with truth only where both cameras see a pixel and the image has texture."""
+    assert sample.occluded is not None
+    textured = torch.stack([~textureless(scene) for scene in each(sample)])
+    return dataclasses.replace(sample, valid=sample.valid & textured & ~sample.occluded)
 
 
 def drawn(training: StereoSample, size: int, order: torch.Generator) -> StereoSample:
@@ -306,6 +315,7 @@ def main() -> None:
     report = _kept(arguments.output, settings)
     prior, monocular = _prior(folder, settings)
     training = scenes(folder, settings.scenes, 1, settings.stereo_pairs)
+    training = matchable(training) if settings.truth == "matchable" else training
     held_out = scenes(folder, settings.scenes, 2, settings.held_out_pairs)
     report["shares_of_pixels"] = shares(held_out)
     report["monocular"] = {**monocular, **knowledge(prior, held_out)}
@@ -332,7 +342,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    choices = {"scenes": SCENES, "precision": ("float32", "bfloat16")}
+    choices = {"scenes": SCENES, "precision": ("float32", "bfloat16"), "truth": ("everywhere", "matchable")}
     for name, what in CHOSEN.items():
         default, flag = getattr(Settings, name), f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=type(default), default=default, choices=choices.get(name), help=what)
@@ -352,6 +362,7 @@ def _kept(path: Path, settings: Settings) -> dict:
         what = f"tiny encoder, {SIZE[1]}x{SIZE[0]}; errors in pixels, pooled over all pixels of a kind"
         return {"what": what, "settings": own, "torch": torch.__version__, "runs": []}
     report = json.loads(path.read_text())
+    report["settings"] = dataclasses.asdict(Settings()) | report["settings"]  # it may know fewer
     if report["settings"] != own:
         raise ValueError(f"{path} was made with other settings: name another file")
     return report
