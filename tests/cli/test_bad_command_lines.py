@@ -70,6 +70,7 @@ BAD = {
     "three images": ("predict", "left.png", "right.png", "small.png", "a glob in quotes"),
     "an image in 0..255 as floats": ("predict", "floats.npy", "right.png", "rescale floats"),
     "one image for the doctor": ("doctor", "left.png", "left.png is one image"),
+    "empty names for the doctor": ("doctor", "", "", "inputs is empty"),
     "a missing image for the doctor": ("doctor", "left.png", "absent.png", "absent.png"),
     "NaN for the doctor": ("doctor", "nan.npy", "right.png", "NaN"),
     "sizes that differ for the doctor": ("doctor", "left.png", "small.png", "64x20"),

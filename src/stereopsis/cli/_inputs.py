@@ -9,6 +9,12 @@ from stereopsis.io.images import IMAGE_SUFFIXES
 from stereopsis.io.pairs import PairPaths, find_pairs
 
 
+def check_inputs(inputs: Sequence[str]) -> None:
+    """ValueError where one says nothing, as a shell's unset variable does: `find_pairs` would look here."""
+    if not all(part.strip() for part in inputs):
+        raise ValueError("one of the inputs is empty: give two images, a folder, a glob or a video")
+
+
 def named_pairs(inputs: Sequence[str]) -> list[PairPaths]:
     """Two images as one pair, whether they are there or not, else `find_pairs` of each input.
 

@@ -31,9 +31,10 @@ def doctor(
 
     Example: stereopsis doctor left.png right.png --calibration calib.txt
     """
-    from stereopsis.cli._inputs import named_pairs
+    from stereopsis.cli._inputs import check_inputs, named_pairs
     from stereopsis.cli._outputs import check_folder
 
+    check_inputs(inputs)
     check_folder(output)
     pairs = named_pairs(inputs)
     reports, sound = [], True

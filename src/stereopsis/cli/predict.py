@@ -90,13 +90,13 @@ def predict(
 
     Example: stereopsis predict left.png right.png --calibration calib.txt --output out/
     """
+    from stereopsis.cli._inputs import check_inputs
     from stereopsis.cli._outputs import Cloud, check_folder
     from stereopsis.prediction.composition import Wrapping
     from stereopsis.prediction.runtimes import runtime_of
     from stereopsis.prediction.superresolution import enlarged_size
 
-    if not all(part.strip() for part in inputs):
-        raise ValueError("one of the inputs is empty: give two images, a folder, a glob or a video")
+    check_inputs(inputs)
     if mono:
         _predict_mono(inputs, output, model, weights, device, unused=(calibration, max_disparity, iterations))
         return
