@@ -259,10 +259,9 @@ def _of_calibration(calibration: Calibration | None, size: tuple[int, int]) -> l
     if calibration is None:
         return []
     height, width = size
-    if calibration.size is not None and calibration.size != size:
-        stated = f"{calibration.size[1]}x{calibration.size[0]}"
-        found = f"the calibration is for images of {stated}, these are {width}x{height}"
-        return [Finding(True, found, "give that of the resized images")]
+    other_size = size_finding(calibration, size)
+    if other_size is not None:
+        return [other_size]
     findings = []
     view = field_of_view(calibration, width)
     if not 3 < view < 150:
@@ -276,6 +275,15 @@ def _of_calibration(calibration: Calibration | None, size: tuple[int, int]) -> l
         found = f"the cameras stand {calibration.baseline:g} m apart"
         findings.append(Finding(True, found, f"{unit} baselines are given in metres"))
     return findings
+
+
+def size_finding(calibration: Calibration, size: tuple[int, int]) -> Finding | None:
+    """The fault of a calibration that states another (height, width); None where it states this or none."""
+    if calibration.size is None or calibration.size == size:
+        return None
+    stated = f"{calibration.size[1]}x{calibration.size[0]}"
+    found = f"the calibration is for images of {stated}, these are {size[1]}x{size[0]}"
+    return Finding(True, found, "give that of the resized images")
 
 
 def _likeness(pair: StereoPair, left: Locations, right: Locations) -> tuple[float, float]:

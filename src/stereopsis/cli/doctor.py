@@ -87,19 +87,13 @@ def _lines(name: str, found: Inspection, picture: Path) -> list[str]:
     if found.rows is not None:
         lines.append(f"  {found.rows}")
     if found.disparities is not None:
-        lines.append("  disparities {:.1f} to {:.1f} px, median {:.1f}".format(*_ends(found.disparities)))
+        lines.append("  disparities {0:.1f} to {2:.1f} px, median {1:.1f}".format(*found.disparities))
     if found.depths is not None:
-        lines.append("  depths {:.2f} to {:.2f} m, median {:.2f}".format(*_ends(found.depths)))
+        lines.append("  depths {0:.2f} to {2:.2f} m, median {1:.2f}".format(*found.depths))
     if found.field_of_view is not None:
         lines.append(f"  field of view {found.field_of_view:.0f} degrees")
     lines += [f"  {'FAULT' if finding.fault else 'hint'}: {finding}" for finding in found.findings]
     return [*lines, *(["  no fault found"] if found.sound else [])]
-
-
-def _ends(three: tuple[float, float, float]) -> tuple[float, float, float]:
-    """Least and largest before the one between."""
-    least, middle, largest = three
-    return least, largest, middle
 
 
 def _report(name: str, found: Inspection, picture: Path) -> dict[str, Any]:

@@ -202,12 +202,6 @@ class _Work:
                 f"no pixel of {job.name} has a disparity: the weights hold NaN, or --precision is too low",
                 stacklevel=1,
             )
-        elif limits is None and output.confidence is not None and float(output.confidence.mean()) < DOUBTFUL:
-            warnings.warn(
-                f"the confidence of {job.name} is {float(output.confidence.mean()):.2f} in the mean: "
-                "run stereopsis doctor on the pair, whose views may be exchanged or not rectified",
-                stacklevel=1,
-            )
         files, count = write_outputs(
             job.folder,
             pair,
@@ -221,7 +215,7 @@ class _Work:
             files = (*files, _write_superresolved(job.folder, output, self.superresolution))
         if self.mixture:
             files = (*files, *_write_mixture(job.folder, output))
-        return summarised(
+        summary = summarised(
             job.name,
             pair,
             output,
@@ -231,6 +225,13 @@ class _Work:
             files=files,
             count=count,
         )
+        if limits is None and summary.disparity is not None and summary.confidence < DOUBTFUL:
+            warnings.warn(
+                f"the confidence of {job.name} is {summary.confidence:.2f} in the mean: "
+                "run stereopsis doctor on the pair, whose views may be exchanged or not rectified",
+                stacklevel=1,
+            )
+        return summary
 
 
 def _write_superresolved(folder: Path, output: StereoOutput, factor: float) -> str:
@@ -383,12 +384,11 @@ def _calibration(path: Path) -> Calibration:
 
 
 def _check_size(calibration: Calibration | None, size: tuple[int, int]) -> None:
-    if calibration is not None and calibration.size is not None and calibration.size != size:
-        stated = f"{calibration.size[1]}x{calibration.size[0]}"
-        raise ValueError(
-            f"the calibration is for images of {stated}, these are {size[1]}x{size[0]}: "
-            "give that of the resized images"
-        )
+    from stereopsis.inspection import size_finding
+
+    other = None if calibration is None else size_finding(calibration, size)
+    if other is not None:
+        raise ValueError(str(other))
 
 
 def _say(summaries: list[Summary], model: str, runtime: str | None, output: Path, *, as_json: bool) -> None:

@@ -115,6 +115,8 @@ def _say(
     refine: bool,
     as_json: bool,
 ) -> None:
+    from stereopsis.inspection import LARGEST_ROW_DIFFERENCE
+
     height, width = found.left_valid.shape
     top, left, rows, columns = found.area
     if as_json:
@@ -137,7 +139,7 @@ def _say(
         f"{width}x{height}, valid {columns}x{rows} at ({left}, {top}); rows differ by {_told(after)} "
         f"(raw: {_told(before)}) -> {folder}/ ({', '.join(FILES)})"
     )
-    if after[0] >= 50 and after[1] > 0.5:
+    if after[0] >= 50 and after[1] > LARGEST_ROW_DIFFERENCE:
         hint = "the calibration does not fit these images" if refine else "try --refine"
         typer.echo(f"warning: rows still differ by {after[1]:.2f} px: {hint}", err=True)
 
