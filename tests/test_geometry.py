@@ -6,11 +6,13 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from stereopsis.geometry import (
     depth_edges,
     in_range,
     left_right_error,
+    normals,
     occlusion,
     points,
     warp,
@@ -125,3 +127,52 @@ def test_depth_edges_are_the_sides_of_the_square_and_spare_slants() -> None:
     assert columns == [9, 10, 15, 16]
     ramp = torch.linspace(60, 80, 30).expand(5, 30)
     assert not depth_edges(ramp).any()
+
+
+_SKEWED = Calibration(focal=90.0, baseline=0.2, cx=17.3, cy=9.1, doffs=4.0, focal_y=70.0)
+
+
+def _plane(normal: torch.Tensor, offset: float) -> torch.Tensor:
+    """The disparity of the plane normal . X = offset, 24 x 36 pixels."""
+    x = (torch.arange(36.0) - _SKEWED.cx) / _SKEWED.focal
+    y = (torch.arange(24.0)[:, None] - _SKEWED.cy) / (_SKEWED.focal_y or 0)
+    return _SKEWED.disparity(offset / (normal[0] * x + normal[1] * y + normal[2]))
+
+
+@pytest.mark.parametrize("direction", [[0.0, 0.0, 1.0], [0.4, -0.3, 0.9], [-0.5, 0.6, 0.7]])
+def test_the_normal_of_a_plane_is_the_planes_and_faces_the_camera(direction: list[float]) -> None:
+    normal = F.normalize(torch.tensor(direction), dim=0)
+    found = normals(_plane(normal, 1.5), _SKEWED)
+    torch.testing.assert_close(found, -normal.expand(24, 36, 3), atol=2e-3, rtol=0)
+    places = points(_plane(normal, 1.5), _SKEWED)
+    assert bool(((found * places).sum(-1) < 0).all())
+
+
+def test_normals_do_not_mix_the_two_sides_of_a_depth_edge() -> None:
+    wall, slope = torch.tensor([0.0, 0.0, 1.0]), F.normalize(torch.tensor([0.4, 0.2, 0.9]), dim=0)
+    disparity = _plane(wall, 3.0)
+    disparity[:, 18:] = _plane(slope, 1.0)[:, 18:]
+    found = normals(disparity, _SKEWED)
+    torch.testing.assert_close(found[:, :18], -wall.expand(24, 18, 3), atol=2e-3, rtol=0)
+    torch.testing.assert_close(found[:, 18:], -slope.expand(24, 18, 3), atol=2e-3, rtol=0)
+
+
+def test_noise_on_a_plane_tilts_normals_less_the_farther_they_look() -> None:
+    normal = F.normalize(torch.tensor([0.2, -0.3, 0.9]), dim=0)
+    noise = 0.05 * torch.randn(24, 36, generator=torch.Generator().manual_seed(0))
+    tilts = [
+        float((normals(_plane(normal, 1.5) + noise, _SKEWED, reach=reach) + normal).norm(dim=-1).mean())
+        for reach in (1, 2, 4)
+    ]
+    assert tilts[0] > 2 * tilts[1] > 4 * tilts[2]
+
+
+def test_there_is_no_normal_where_nothing_or_a_line_alone_is_known_nor_behind_the_camera() -> None:
+    disparity = torch.full((2, 9, 12), math.inf)
+    disparity[0, 4] = 6.0
+    disparity[1] = -20.0
+    assert bool(normals(disparity, _SKEWED).isnan().all())
+    disparity[0, 5, 3] = 6.0
+    found = normals(disparity, _SKEWED)
+    assert bool(found[0, 4, 3].isfinite().all())
+    assert bool(found[0, 3].isnan().all())

@@ -100,3 +100,54 @@ def depth_edges(
     smallest = -F.max_pool2d(-padded, 3, 1)
     spread = (largest - smallest).reshape(disparity.shape)
     return (spread > jump) & (spread > ratio * disparity.abs())
+
+
+def normals(
+    disparity: Float[Tensor, "*b h w"], calibration: Calibration, *, reach: int = 3, jump: float = 1.0
+) -> Float[Tensor, "*b h w 3"]:
+    """The unit normal of the surface at every pixel, turned towards the camera; x right, y down, z forward.
+
+    A plane's disparity is affine in the pixel, so the normal is that of the affine map which fits the
+    (2 reach + 1)^2 neighbours best, of those that lie within `jump` pixels of disparity of the middle one:
+    across a depth edge nothing is mixed. NaN where disparity is unknown, and where such neighbours lie on one
+    line or behind the camera.
+    """
+    known = disparity.isfinite()
+    middle = torch.where(known, disparity, 0.0)
+    sums = _moments(torch.where(known, disparity, math.nan), reach, jump)
+    count, x, y, xx, xy, yy, d, xd, yd = sums
+    xx, xy, yy = count * xx - x * x, count * xy - x * y, count * yy - y * y
+    xd, yd = count * xd - x * d, count * yd - y * d
+    determinant = xx * yy - xy * xy
+    across, down = (yy * xd - xy * yd) / determinant, (xx * yd - xy * xd) / determinant
+    height, width = disparity.shape[-2:]
+    column = torch.arange(width, device=disparity.device, dtype=disparity.dtype) - calibration.cx
+    row = torch.arange(height, device=disparity.device, dtype=disparity.dtype)[:, None] - calibration.cy
+    here = middle + (d - across * x - down * y) / count + calibration.doffs
+    vertical = calibration.focal_y or calibration.focal
+    away = torch.stack(
+        [calibration.focal * across, vertical * down, here - column * across - row * down], dim=-1
+    )
+    found = known & (determinant > 0.5) & (here > 0)
+    return torch.where(found[..., None], -F.normalize(away, dim=-1), math.nan)
+
+
+def _moments(disparity: Float[Tensor, "*b h w"], reach: int, jump: float) -> Float[Tensor, "nine *b h w"]:
+    """Sums of 1, x, y, xx, xy, yy, d, xd and yd over the neighbours of every pixel that are like it.
+
+    x, y and d are from the pixel's own; a neighbour that is unknown (NaN) is like none.
+    """
+    height, width = disparity.shape[-2:]
+    padded = F.pad(disparity, [reach] * 4, value=math.nan)
+    sums = disparity.new_zeros((9, *disparity.shape))
+    for y in range(-reach, reach + 1):
+        for x in range(-reach, reach + 1):
+            top, left = reach + y, reach + x
+            rise = padded[..., top : top + height, left : left + width] - disparity
+            like = rise.abs() <= jump
+            rise = torch.where(like, rise, 0.0)
+            for index, factor in enumerate((1, x, y, x * x, x * y, y * y)):
+                sums[index].add_(like, alpha=factor)
+            for index, factor in enumerate((1, x, y)):
+                sums[6 + index].add_(rise, alpha=factor)
+    return sums

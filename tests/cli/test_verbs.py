@@ -120,6 +120,21 @@ def test_depth_is_metres_and_millimetres_and_the_cloud_opens(
     ]  # fmt: skip
 
 
+def test_a_cloud_with_normals_is_read_with_them_and_they_face_the_camera(
+    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predicted(
+        capsys, garden / "left.png", garden / "right.png", "--normals",
+        "--calibration", garden / "calibration.json", "--output", tmp_path,
+    )  # fmt: skip
+    cloud = trimesh.load(tmp_path / "cloud.ply", process=False)
+    raw = cloud.metadata["_ply_raw"]["vertex"]["data"]
+    facing = np.stack([raw[name] for name in ("nx", "ny", "nz")], -1).reshape(-1, 3)
+    np.testing.assert_allclose(np.linalg.norm(facing, axis=1), 1, atol=1e-5)
+    assert ((facing * cloud.vertices).sum(1) < 0).all()
+    assert len(facing) > 50_000
+
+
 def test_depth_that_an_earlier_run_left_is_said_to_be_old(
     garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stereopsis.confidence import deviation
-from stereopsis.geometry import depth_edges, in_range, points
+from stereopsis.geometry import depth_edges, in_range, normals, points
 from stereopsis.io.arrays import write_npy
 from stereopsis.io.disparity import write_disparity
 from stereopsis.io.images import write_image
@@ -43,11 +43,15 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class Cloud:
-    """Which pixels become points: trusted at least so much, in this range (metres), away from depth edges."""
+    """Which pixels become points: trusted at least so much, in this range (metres), away from depth edges.
+
+    normals: whether they have the surface's normal, too; points without one are then left out.
+    """
 
     min_confidence: float = 0.3
     near: float = 0.0
     far: float = math.inf
+    normals: bool = False
 
     def keeps(self, output: StereoOutput, depth: Float[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
         kept = in_range(depth, near=self.near, far=self.far) & ~depth_edges(output.disparity)
@@ -140,7 +144,19 @@ def _write_metric(
         _write_deviation(folder / "depth_deviation.npy", output.disparity, output.confidence, calibration)
         files.append("depth_deviation.npy")
     write_image(folder / "depth.png", millimetres(depth))
-    kept = cloud.keeps(output, depth)
+    count = _write_cloud(folder / "cloud.ply", pair, output, calibration, cloud)
+    return (*files, "depth.png", "cloud.ply"), count
+
+
+def _write_cloud(
+    path: Path, pair: StereoPair, output: StereoOutput, calibration: Calibration, cloud: Cloud
+) -> int:
+    kept = cloud.keeps(output, calibration.depth(output.disparity))
+    scalars = {} if output.confidence is None else {"confidence": output.confidence}
+    if cloud.normals:
+        facing = normals(output.disparity, calibration)
+        kept = kept & facing.isfinite().all(-1)
+        scalars |= dict(zip(("nx", "ny", "nz"), facing.unbind(-1), strict=True))
     if not bool(kept.any()):
         warnings.warn(
             "no pixel passes the cloud's filters: lower --min-confidence or widen --near and --far",
@@ -148,9 +164,9 @@ def _write_metric(
         )
     places = points(output.disparity, calibration)[kept].numpy()
     colours = image_picture(pair.left)[kept.numpy()]
-    trusted = None if output.confidence is None else {"confidence": output.confidence[kept].numpy()}
-    write_ply(folder / "cloud.ply", places, colours=colours, scalars=trusted)
-    return (*files, "depth.png", "cloud.ply"), len(places)
+    chosen = {name: values[kept].numpy() for name, values in scalars.items()}
+    write_ply(path, places, colours=colours, scalars=chosen)
+    return len(places)
 
 
 def millimetres(depth: Float[Tensor, "h w"]) -> np.ndarray:

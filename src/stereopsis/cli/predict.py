@@ -80,6 +80,9 @@ def predict(
     min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Of points in the cloud.")] = 0.3,
     near: Annotated[float, typer.Option(min=0, help="Of points in the cloud, metres.")] = 0.0,
     far: Annotated[float, typer.Option(min=0, help="Of points in the cloud, metres.")] = float("inf"),
+    normals: Annotated[
+        bool, typer.Option("--normals", help="Also the surface's normal (nx, ny, nz) at points of the cloud.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Disparity and confidence of rectified pairs; with a calibration also depth in metres and points.
@@ -130,7 +133,7 @@ def predict(
         model, weights, {key: value for key, value in options.items() if value is not None}
     )
     known = None if calibration is None else _calibration(calibration)
-    cloud = Cloud(min_confidence=min_confidence, near=near, far=far)
+    cloud = Cloud(min_confidence=min_confidence, near=near, far=far, normals=normals)
     work = _Work(predictor, wrapping, known, cloud, superresolution, mixture)
     summaries, failures = _run(jobs, work, output)
     _say(summaries, name, runtime_of(predictor), output, as_json=json)
