@@ -68,6 +68,8 @@ class Knob:
     share: float = 1.0
     hardest_of: int = 1
     """So many times the pairs are rendered, of which those stay on which the start errs most."""
+    labels: str = ""
+    """Who labels the pairs, whose truth is then not seen."""
 
 
 def without(weights: Weights, *kinds: str) -> Weights:
@@ -76,6 +78,13 @@ def without(weights: Weights, *kinds: str) -> Weights:
 
 THIN = ("rod", "fence", "leaf", "letter", "gear")
 REPETITIVE = ("bricks", "weave", "stripes", "checks", "motif")
+
+
+def taught_by(network: str) -> tuple[str, ...]:
+    """Settings that add the divergence from a shipped network's distribution over planes."""
+    return (f"teacher.weights={shipped_weights(network)}", "teacher.volume=1.0")
+
+
 KNOBS: dict[str, Knob] = {
     START: Knob(),
     BASE: Knob(),
@@ -95,6 +104,7 @@ KNOBS: dict[str, Knob] = {
     "no lamps, no shadows": Knob(scenes={"lamps": (0, 0)}),
     "ideal cameras": Knob(scenes={"effects": EffectRanges.none()}),
     "planes behind, nothing else": Knob(scenes={"layouts": {"planes": 1}}),
+    "open air behind, nothing else": Knob(scenes={"layouts": {"ground": 1, "terrain": 1}}),
     "no large disparities": Knob(scenes={"nearest": (0.06, 0.12)}),
     "the harder half of twice as many": Knob(hardest_of=2),
     "no sharpening": Knob(settings=("data.augment.sharpen=0",)),
@@ -102,18 +112,29 @@ KNOBS: dict[str, Knob] = {
     "no patches erased": Knob(settings=("data.augment.erase=0",)),
     "colours of both views alike": Knob(settings=("data.augment.asymmetric=0",)),
     "rows in line": Knob(settings=("data.augment.vertical_jitter=0",)),
+    "rows off by up to 3": Knob(settings=("data.augment.vertical_jitter=3",)),
+    "never mirrored": Knob(settings=("data.augment.flip=0",)),
     "zoom 2^0.3 farther out": Knob(settings=("data.augment.scale=[-0.65,0.1]",)),
+    "no zoom: disparities as rendered": Knob(
+        settings=("data.augment.scale=[0.0,0.0]", "data.augment.stretch=0")
+    ),
     "loss: exponent 1": Knob(settings=("loss.options.alpha=1.0",)),
     "loss: no cross entropy of planes": Knob(settings=("loss.options.cross_entropy=0",)),
     "AdamW": Knob(settings=("optimizer.name=adamw",)),
     "batch norms frozen": Knob(settings=("model.freeze_batch_norm=true",)),
     "occluded pixels left out": Knob(settings=("data.occluded=false",)),
-    "a teacher: the distributions of `fast`": Knob(
-        settings=(f"teacher.weights={shipped_weights('fast')}", "teacher.volume=1.0")
+    "a teacher: the distributions of `fast`": Knob(settings=taught_by("fast")),
+    "the same, on clean pairs": Knob(settings=(*taught_by("fast"), "teacher.clean=true")),
+    "the start as its own teacher": Knob(settings=taught_by(NETWORK)),
+    "the same, it on clean pairs": Knob(settings=(*taught_by(NETWORK), "teacher.clean=true")),
+    "labels of `fast`, never mirrored": Knob(labels="fast", settings=("data.augment.flip=0",)),
+    "labels of `sgbm-refined`, never mirrored": Knob(
+        labels="sgbm-refined", settings=("data.augment.flip=0",)
     ),
-    "the start as its own teacher": Knob(
-        settings=(f"teacher.weights={shipped_weights(NETWORK)}", "teacher.volume=1.0")
-    ),
+    "batches of four, as many windows": Knob(settings=("trainer.accumulate=2", "trainer.max_steps=125")),
+    "a constant rate": Knob(settings=("optimizer.schedule=constant",)),
+    "averaged twice as long": Knob(settings=("trainer.average=0.99",)),
+    "not averaged": Knob(settings=("trainer.average=0",)),
     "half the rate": Knob(settings=("optimizer.lr=1.5e-4",)),
     "twice the rate": Knob(settings=("optimizer.lr=6.0e-4",)),
 }
@@ -130,10 +151,10 @@ def render(
 
 
 def pairs(work: Path, name: str, count: int) -> Path:
-    """The folder that a knob's run learns from; runs that differ in their settings alone share one."""
+    """The folder that a knob's run learns from; runs that see the same scenes share one."""
     knob = KNOBS[name]
     kinds = [dataclasses.replace(kind, **knob.scenes) for kind in knob.kinds]
-    name = BASE if dataclasses.replace(knob, settings=()) == Knob() else name
+    name = BASE if dataclasses.replace(knob, settings=(), labels="") == Knob() else name
     folder = work / "pairs" / _file_name(name)
     each = round(count * knob.share / len(kinds))
     if knob.hardest_of == 1:
@@ -156,15 +177,25 @@ def hardest(pool: Path, folder: Path, count: int) -> Path:
     return folder
 
 
-def train(data: Path, output: Path, settings: Sequence[str]) -> Path:
+def source(work: Path, name: str, count: int) -> str:
+    """What a knob's run learns from, as a setting: pairs with truth, or with what a teacher says of them."""
+    scenes = pairs(work, name, count)
+    teacher = KNOBS[name].labels
+    if not teacher:
+        return f"{{name: scenes, split: truth, root: '{scenes}'}}"
+    labels = work / "labels" / _file_name(name)
+    stereopsis("label", str(scenes), "--teacher", teacher, "--output", str(labels))
+    return f"{{name: labelled, root: '{labels}'}}"
+
+
+def train(data: str, output: Path, settings: Sequence[str]) -> Path:
     """The later of two settings of a key holds."""
-    source = f"data.sources=[{{name: scenes, split: truth, root: '{data}'}}]"
     chosen = {setting.split("=", 1)[0]: setting for setting in settings}.values()
     stereopsis(
         "train",
         "experiment=fast",
         f"model.weights={shipped_weights(NETWORK)}",
-        source,
+        f"data.sources=[{data}]",
         *chosen,
         f"output={output}",
     )
@@ -185,7 +216,7 @@ def main() -> None:
             output.mkdir(parents=True, exist_ok=True)
             weights = shutil.copy(shipped_weights(NETWORK), output / "weights.safetensors")
         else:
-            data = pairs(work, name, arguments.count)
+            data = source(work, name, arguments.count)
             weights = train(data, output, [*common, *KNOBS[name].settings])
         run = {"open": measure(weights, "open"), "held back": measure(weights, "scenes", root=held_back)}
         runs = _runs(arguments.json, settings) | {name: run}

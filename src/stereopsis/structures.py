@@ -260,6 +260,7 @@ class StereoSample(TensorRecord):
     or is unknown has `valid = False` (its disparity is then 0). occluded: seen by the left camera only.
     disparity_right: positive pixels on the right view, infinite where unknown.
     weight: how much each pixel of the disparity counts in training, 0..1 (None: all alike).
+    clean: the pair before augmentation changed its colours or rows (None: nobody asked for it).
     `info` holds one SceneInfo per image.
     """
 
@@ -269,6 +270,7 @@ class StereoSample(TensorRecord):
     occluded: Bool[Tensor, "*b h w"] | None = None
     disparity_right: Float[Tensor, "*b h w"] | None = None
     weight: Float[Tensor, "*b h w"] | None = None
+    clean: StereoPair | None = None
     info: tuple[SceneInfo, ...] = field(default=(), compare=False)
 
 

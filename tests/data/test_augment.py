@@ -281,3 +281,36 @@ def test_patches_that_are_erased_last_have_their_size_in_the_crop() -> None:
         areas.append(int((pairs[0].right != pairs[1].right).any(0).sum()))
     assert max(areas) == 64
     assert min(areas) >= 16
+
+
+def test_the_clean_pair_has_the_window_of_the_augmented_one_without_its_colours_patches_and_rows() -> None:
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.random((1, 3, 15, 40)).astype(np.float32))
+    noise = torch.nn.functional.interpolate(coarse, (60, 160), mode="bilinear")[0]
+    sample = dataclasses.replace(_plane(), pair=StereoPair(noise[..., :120], noise[..., 6:126]))
+    geometry_only = {"scale": [0.0, 0.5], "stretch": 0.2, "flip": 0.5, "vertical_flip": 0.5}
+    disturbed = {
+        "vertical_jitter": 2, "brightness": 0.4, "gamma": [0.5, 1.5], "asymmetric": 0.5, "erase": 1.0,
+        "erase_last": True, "sharpen": 1.0, "noise": 0.05, "misalign": 1.0, "misalign_turn": 3.0,
+    }  # fmt: skip
+    settings = Augmentation(**geometry_only, **disturbed)
+    for seed in range(8):
+        draws = {"crop": (40, 80), "rng": np.random.default_rng(seed)}
+        seen = augment(sample, settings, **draws, clean=True)
+        assert seen.clean is not None
+        assert not torch.allclose(seen.pair.right, seen.clean.right, atol=0.02)
+        error = _photometric_error(dataclasses.replace(seen, pair=seen.clean))
+        assert error < 0.02
+        assert error < 0.2 * _photometric_error(seen)
+        again = augment(sample, settings, crop=(40, 80), rng=np.random.default_rng(seed))
+        assert again.clean is None
+        assert torch.equal(again.pair.left, seen.pair.left)
+
+
+def test_the_clean_pair_is_that_of_the_sample_where_nothing_but_colours_changes() -> None:
+    sample = _plane()
+    settings = Augmentation(brightness=0.5, erase=1.0, erase_size=[5, 20])
+    seen = augment(sample, settings, crop=None, rng=np.random.default_rng(1), clean=True)
+    assert seen.clean is not None
+    assert torch.equal(seen.clean.left, sample.pair.left)
+    assert torch.equal(seen.clean.right, sample.pair.right)

@@ -14,9 +14,10 @@ from torch import Tensor
 from stereopsis.io.weights import WeightsHeader, read_weights, write_weights
 from stereopsis.models.base import StereoModel
 from stereopsis.models.registry import create
-from stereopsis.structures import StereoOutput, VolumeOutput
+from stereopsis.structures import StereoOutput, StereoPair, StereoSample, VolumeOutput
 from stereopsis.training.config import TeacherSettings, TrainSettings
 from stereopsis.training.main import train
+from stereopsis.training.task import SupervisedTask
 from stereopsis.training.teacher import Teacher, attention_distance, volume_divergence
 
 Tiny = Callable[..., TrainSettings]
@@ -105,6 +106,39 @@ def test_a_taught_run_averages_resumes_and_ends_as_an_undisturbed_one(tiny: Tiny
     assert straight.metrics["train/teacher"] > 0
     checkpoint = torch.load(straight.checkpoint, weights_only=True)
     assert not [name for name in checkpoint["state_dict"] if "teacher" in name]
+
+
+def test_a_teacher_sees_clean_pairs_where_it_is_told_to_and_the_students_pairs_where_not(
+    tiny: Tiny, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def contrasts(*overrides: str, output: str) -> tuple[list[float], list[float]]:
+        """Of the left images: those that the student saw, and those that its teacher saw."""
+        shown: list[float] = []
+        called = Teacher.__call__
+
+        def watch(self: Teacher, output: StereoOutput, pair: StereoPair) -> Tensor:
+            shown.append(float(pair.left.std()))
+            return called(self, output, pair)
+
+        monkeypatch.setattr(Teacher, "__call__", watch)
+        learnt: list[float] = []
+        forward = SupervisedTask.training_step
+
+        def step(self: SupervisedTask, batch: StereoSample, batch_index: int) -> Tensor:
+            learnt.append(float(batch.pair.left.std()))
+            return forward(self, batch, batch_index)
+
+        monkeypatch.setattr(SupervisedTask, "training_step", step)
+        taught = (f"teacher.weights={teacher}", "teacher.volume=1", "trainer.max_steps=3")
+        train(tiny(*taught, "data.augment.contrast=0.9", *overrides, output=output))
+        monkeypatch.undo()
+        return learnt, shown
+
+    learnt, shown = contrasts(output="disturbed")
+    assert shown == learnt
+    learnt, shown = contrasts("teacher.clean=true", output="clean")
+    assert len(shown) == len(learnt) == 3
+    assert max(shown) - min(shown) < 0.3 * (max(learnt) - min(learnt))
 
 
 @pytest.mark.parametrize(

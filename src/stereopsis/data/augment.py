@@ -82,15 +82,19 @@ def augment(
     *,
     crop: tuple[int, int] | None,
     rng: np.random.Generator,
+    clean: bool = False,
 ) -> StereoSample:
     """The sample as training sees it: colours, erased patches, zoom and crop, flips, what comes last.
 
     What the crop leaves out is cut away first: colours and zoom work on the window that it shows.
+    clean: whether the sample also holds the same window as it was, rows in line (`StereoSample.clean`).
     """
     factors = _draw_zoom(sample, settings, crop, rng)
     jitter = int(rng.integers(-settings.vertical_jitter, settings.vertical_jitter + 1))
     window, shown = _draw_window(sample.pair.size, factors, crop, jitter, rng, pad=settings.pad)
     seen = cut(sample, window)
+    if clean:
+        seen = dataclasses.replace(seen, clean=seen.pair)
     pair = _colour(seen.pair, settings, rng)
     if not settings.erase_last:
         pair = _erase(pair, settings, sample.pair.size, window, rng)
@@ -207,6 +211,7 @@ def zoom(sample: StereoSample, horizontal: float, vertical: float) -> StereoSamp
         occluded=None if sample.occluded is None else mask(sample.occluded),
         disparity_right=right,
         weight=None if sample.weight is None else weight(sample.weight),
+        clean=sample.clean and sample.clean.map(image),
         info=info,
     )
 
@@ -232,13 +237,18 @@ def mirror(sample: StereoSample) -> StereoSample:
     occluded = geometry.occlusion(right, flipped.disparity)
     info = tuple(dataclasses.replace(i, calibration=None) for i in sample.info)
     return StereoSample(
-        pair=StereoPair(flipped.pair.right, flipped.pair.left),
+        pair=_exchanged(flipped.pair),
         disparity=torch.where(known, right, 0.0),
         valid=known,
         occluded=None if sample.occluded is None else occluded,
         disparity_right=torch.where(flipped.valid, flipped.disparity, math.inf),
+        clean=flipped.clean and _exchanged(flipped.clean),
         info=info,
     )
+
+
+def _exchanged(pair: StereoPair) -> StereoPair:
+    return StereoPair(pair.right, pair.left)
 
 
 def turn_over(sample: StereoSample) -> StereoSample:

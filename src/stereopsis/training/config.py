@@ -85,6 +85,8 @@ class TeacherSettings:
 
     weights: str = ""
     """Its weights file; none: no teacher."""
+    clean: bool = False
+    """Whether it sees each window without augmented colours, patches, noise and rows that are off."""
     volume: float = 0.0
     """Weight of the divergence of its volume from the student's."""
     features: float = 0.0

@@ -54,6 +54,7 @@ class Data(LightningDataModule):
                     dataclasses.replace(data, augment=augmentation(data, source)),
                     weighted=weighted,
                     occlusion=told and self.settings.loss.name in OCCLUSION_LOSSES,
+                    clean=bool(self.settings.teacher.weights) and self.settings.teacher.clean,
                 )
                 for source in data.sources
             ],
@@ -128,16 +129,18 @@ class Preparation:
 
     weighted: whether some source weighs its pixels; the others' then count fully. occlusion: whether the
     batch says what is occluded. Every sample must know it for that, and where occluded truth is left out.
+    clean: whether the batch also holds the pair as it was, for a teacher.
     """
 
     settings: DataSettings
     weighted: bool = False
     occlusion: bool = False
+    clean: bool = False
 
     def __call__(self, sample: StereoSample, rng: np.random.Generator) -> StereoSample:
         settings = self.settings
         crop = None if settings.crop is None else (settings.crop[0], settings.crop[1])
-        sample = augment(sample, settings.augment, crop=crop, rng=rng)
+        sample = augment(sample, settings.augment, crop=crop, rng=rng, clean=self.clean)
         valid = sample.valid
         if settings.max_disparity > 0:
             valid = valid & (sample.disparity < settings.max_disparity)
@@ -161,6 +164,7 @@ class Preparation:
             occluded=sample.occluded if self.occlusion else None,
             disparity_right=right,
             weight=weight,
+            clean=sample.clean,
             info=sample.info,
         )
 

@@ -90,7 +90,7 @@ class SupervisedTask(LightningModule):
         output = (restarted_forward if restarts else padded_forward)(self.model, batch.pair)
         loss = self.loss(output, batch)
         if self.teacher is not None:
-            lesson = self.teacher(output, batch.pair)
+            lesson = self.teacher(output, batch.pair if batch.clean is None else batch.clean)
             self.log("train/teacher", lesson.detach(), batch_size=batch.disparity.shape[0])
             loss = loss + lesson
         if not bool(torch.isfinite(loss)):
