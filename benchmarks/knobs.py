@@ -76,6 +76,7 @@ def without(weights: Weights, *kinds: str) -> Weights:
     return {kind: weight for kind, weight in weights.items() if kind not in kinds}
 
 
+PLAIN = {**PATTERNS, "plain": 4.4, "gradient": 3.2}
 THIN = ("rod", "fence", "leaf", "letter", "gear")
 REPETITIVE = ("bricks", "weave", "stripes", "checks", "motif")
 
@@ -96,8 +97,10 @@ KNOBS: dict[str, Knob] = {
     "nothing floats": Knob(scenes={"floating": 0.0}),
     "nothing thin": Knob(scenes={"shapes": without(SHAPES, *THIN)}),
     "nothing repetitive": Knob(scenes={"patterns": without(PATTERNS, *REPETITIVE)}),
-    "plain things, four times as many": Knob(
-        scenes={"patterns": {**PATTERNS, "plain": 4.4, "gradient": 3.2}}
+    "plain things, four times as many": Knob(scenes={"patterns": PLAIN}),
+    "plain things, nothing floats": Knob(scenes={"patterns": PLAIN, "floating": 0.0}),
+    "plain things, nothing floats, seed 2": Knob(
+        scenes={"patterns": PLAIN, "floating": 0.0}, settings=("trainer.seed=2",)
     ),
     "fine textures": Knob(scenes={"texel": (0.5, 1.5)}),
     "no gloss, mirrors or glass": Knob(scenes={"glossy": 0.0, "mirrors": 0.0, "transparent": 0.0}),
@@ -154,13 +157,17 @@ def pairs(work: Path, name: str, count: int) -> Path:
     """The folder that a knob's run learns from; runs that see the same scenes share one."""
     knob = KNOBS[name]
     kinds = [dataclasses.replace(kind, **knob.scenes) for kind in knob.kinds]
-    name = BASE if dataclasses.replace(knob, settings=(), labels="") == Knob() else name
-    folder = work / "pairs" / _file_name(name)
+    first = next(other for other in KNOBS if other != START and _scenes(other) == _scenes(name))
+    folder = work / "pairs" / _file_name(first)
     each = round(count * knob.share / len(kinds))
     if knob.hardest_of == 1:
         return render(folder, kinds, count=each, seed=SEED, size=SIZE)
     pool = render(work / "pools" / folder.name, kinds, count=each * knob.hardest_of, seed=SEED, size=SIZE)
     return hardest(pool, folder, each * len(kinds))
+
+
+def _scenes(name: str) -> Knob:
+    return dataclasses.replace(KNOBS[name], settings=(), labels="")
 
 
 def hardest(pool: Path, folder: Path, count: int) -> Path:
