@@ -76,7 +76,6 @@ def without(weights: Weights, *kinds: str) -> Weights:
     return {kind: weight for kind, weight in weights.items() if kind not in kinds}
 
 
-PLAIN = {**PATTERNS, "plain": 4.4, "gradient": 3.2}
 THIN = ("rod", "fence", "leaf", "letter", "gear")
 REPETITIVE = ("bricks", "weave", "stripes", "checks", "motif")
 
@@ -97,10 +96,8 @@ KNOBS: dict[str, Knob] = {
     "nothing floats": Knob(scenes={"floating": 0.0}),
     "nothing thin": Knob(scenes={"shapes": without(SHAPES, *THIN)}),
     "nothing repetitive": Knob(scenes={"patterns": without(PATTERNS, *REPETITIVE)}),
-    "plain things, four times as many": Knob(scenes={"patterns": PLAIN}),
-    "plain things, nothing floats": Knob(scenes={"patterns": PLAIN, "floating": 0.0}),
-    "plain things, nothing floats, seed 2": Knob(
-        scenes={"patterns": PLAIN, "floating": 0.0}, settings=("trainer.seed=2",)
+    "plain things, four times as many": Knob(
+        scenes={"patterns": {**PATTERNS, "plain": 4.4, "gradient": 3.2}}
     ),
     "fine textures": Knob(scenes={"texel": (0.5, 1.5)}),
     "no gloss, mirrors or glass": Knob(scenes={"glossy": 0.0, "mirrors": 0.0, "transparent": 0.0}),
