@@ -256,12 +256,11 @@ class SceneInfo:
 class StereoSample(TensorRecord):
     """A pair with its truth: what data sets, the renderer and labelling all yield.
 
-    disparity: pixels of this image, left view, >= 0; 0 may be valid (sky). What would be negative
-    or is unknown has `valid = False` (its disparity is then 0). occluded: seen by the left camera only.
-    disparity_right: positive pixels on the right view, infinite where unknown.
-    weight: how much each pixel of the disparity counts in training, 0..1 (None: all alike).
-    clean: the pair before augmentation changed its colours or rows (None: nobody asked for it).
-    `info` holds one SceneInfo per image.
+    disparity: pixels of this image, left view, >= 0; 0 may be valid (sky). What would be negative or is
+    unknown has `valid = False` (its disparity is then 0). occluded: seen by the left camera only;
+    disparity_right: positive pixels on the right view, infinite where unknown; weight: how much each pixel
+    counts in training, 0..1 (None: all alike); clean: the pair before augmentation changed its colours or
+    rows (None: nobody asked for it); info: one SceneInfo per image.
     """
 
     pair: StereoPair
@@ -497,6 +496,4 @@ class RawCalibration:
             raise ValueError("raw calibration: the baseline is zero, the two cameras are at one place")
         gram = np.asarray(self.rotation) @ np.asarray(self.rotation).T
         if not np.allclose(gram, np.eye(3), atol=1e-3):
-            raise ValueError(
-                "raw calibration: rotation is not a rotation matrix (its rows are not orthonormal)"
-            )
+            raise ValueError("raw calibration: rotation is not a rotation matrix (rows not orthonormal)")
