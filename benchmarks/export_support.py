@@ -49,7 +49,8 @@ def tried(source: Original) -> dict[str, object]:
             try:
                 parity = prove(Path(folder) / "network.onnx", source, samples)[0].parity
             except ValueError as error:
-                facts[text] = f"exported, but does not run: {' '.join(str(error).split())[:300]}"
+                reason = " ".join(str(error).replace(f"{folder}/", "").split())
+                facts[text] = f"exported, but does not run: {reason[:300]}"
                 continue
         facts[text] = {
             "batch": "any" if model.header.batch is None else model.header.batch,
