@@ -151,7 +151,8 @@ def _write_metric(
 def _write_cloud(
     path: Path, pair: StereoPair, output: StereoOutput, calibration: Calibration, cloud: Cloud
 ) -> int:
-    kept = cloud.keeps(output, calibration.depth(output.disparity))
+    places = points(output.disparity, calibration)
+    kept = cloud.keeps(output, places[..., 2])
     scalars = {} if output.confidence is None else {"confidence": output.confidence}
     if cloud.normals:
         facing = normals(output.disparity, calibration)
@@ -162,11 +163,10 @@ def _write_cloud(
             "no pixel passes the cloud's filters: lower --min-confidence or widen --near and --far",
             stacklevel=1,
         )
-    places = points(output.disparity, calibration)[kept].numpy()
     colours = image_picture(pair.left)[kept.numpy()]
     chosen = {name: values[kept].numpy() for name, values in scalars.items()}
-    write_ply(path, places, colours=colours, scalars=chosen)
-    return len(places)
+    write_ply(path, places[kept].numpy(), colours=colours, scalars=chosen)
+    return len(colours)
 
 
 def millimetres(depth: Float[Tensor, "h w"]) -> np.ndarray:
