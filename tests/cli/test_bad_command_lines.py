@@ -74,6 +74,7 @@ BAD = {
     "a missing image for the doctor": ("doctor", "left.png", "absent.png", "absent.png"),
     "NaN for the doctor": ("doctor", "nan.npy", "right.png", "NaN"),
     "sizes that differ for the doctor": ("doctor", "left.png", "small.png", "64x20"),
+    "a video that is none, for the doctor": ("doctor", "no.mp4", "no.mp4"),
     "a doctor's pictures into a file": ("doctor", "left.png", "right.png", "-o", "file", "file is a file"),
     "a missing calibration for the doctor": (
         "doctor", "left.png", "right.png", "--calibration", "absent.txt", "absent.txt",
@@ -88,6 +89,8 @@ BAD = {
     "a folder that is not there": ("predict", "nowhere/", "nowhere"),
     "a glob without matches": ("predict", "none*", "none*"),
     "a video that is none": ("predict", "no.mp4", "no.mp4"),
+    "normals without a calibration": (*PAIR, "--normals", "give --calibration, or leave out --normals"),
+    "a far end without a calibration": (*PAIR, "--far", "5", "--near", "1", "leave out --near, --far"),
     "a missing calibration": (*PAIR, "--calibration", "absent.txt", "absent.txt"),
     "a calibration without baseline": (*PAIR, "--calibration", "K.txt", "K.txt"),
     "a calibration of nonsense": (*PAIR, "--calibration", "nonsense.txt", "nonsense.txt"),

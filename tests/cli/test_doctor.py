@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fakes.planes import planes_sample
 from stereopsis.cli.main import main
 from stereopsis.io.calibration import write_calibration
 from stereopsis.io.images import read_image, write_image
+from stereopsis.io.video import write_video
 from stereopsis.structures import Calibration
 from stereopsis.visual import image_picture
 
@@ -67,6 +69,20 @@ def test_every_pair_of_a_folder_is_told_with_the_calibration_beside_it_and_a_tor
     assert all(Path(report["picture"]).is_file() for report in reports.values())
     assert err.startswith("error: torn: ")
     assert err.count("\n") == 1
+
+
+def test_five_frames_of_a_video_are_told_with_one_calibration(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    views = [read_image(pairs / "sound" / name) for name in ("left.png", "right.png")]
+    write_video(tmp_path / "drive.avi", [np.concatenate(views, axis=1)] * 11, rate=10.0)
+    calibration = str(pairs / "sound" / "calibration.json")
+    arguments = [str(tmp_path / "drive.avi"), "--calibration", calibration, "--output", str(tmp_path)]
+    assert main(["doctor", *arguments, "--json"]) == 0
+    reports = json.loads(capsys.readouterr().out)
+    assert [report["name"] for report in reports] == [f"frame-{index:06d}" for index in range(0, 10, 2)]
+    assert all(report["field_of_view"] == pytest.approx(56.1, abs=0.1) for report in reports)
+    assert all(Path(report["picture"]).is_file() for report in reports)
 
 
 def test_predict_sends_a_doubtful_pair_to_the_doctor(

@@ -65,7 +65,8 @@ def test_a_batch_is_its_images(folder: Path) -> None:
     ("options", "sentence"),
     [
         (("--model", "stereonet"), "needs a pair"),
-        (("--max-disparity", "64"), "relative depth, no disparity"),
+        (("--max-disparity", "64"), "no disparity: leave out --max-disparity"),
+        (("--json", "--both", "--far", "inf"), "leave out --far, --both, --json"),
     ],
 )
 def test_what_does_not_fit_one_image_is_a_sentence(

@@ -35,6 +35,13 @@ def test_pairs_come_back_in_order_with_left_on_the_left(tmp_path: Path, suffix: 
         np.testing.assert_allclose(pair.right[:, 8:-8, 8:-8].mean((1, 2)), [0, 0, level], atol=0.05)
 
 
+def test_every_third_frame_is_taken_from_the_first_on(tmp_path: Path) -> None:
+    path = tmp_path / "video.avi"
+    write_video(path, _frames(4), rate=10.0)
+    levels = [float(pair.left[0, 8:-8, 8:-8].mean()) for pair in read_video_pairs(path, every=3)]
+    np.testing.assert_allclose(levels, [60 / 255, 240 / 255], atol=0.05)
+
+
 def test_an_odd_width_is_no_side_by_side_video(tmp_path: Path) -> None:
     """Our own writer makes even videos only; OpenCV opens a numbered picture as a video of one frame."""
     write_image(tmp_path / "odd_0.png", _frames(1, width=127)[0])

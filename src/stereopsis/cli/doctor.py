@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,12 +11,20 @@ import typer
 
 if TYPE_CHECKING:
     from stereopsis.inspection import Inspection
-    from stereopsis.io.pairs import PairPaths
+    from stereopsis.structures import StereoPair
+
+FRAMES = 5
+"""Of a video, evenly spread: rows do not change with time."""
+UNCOUNTED = 25
+"""Every how many frames one is taken where the container does not say how many there are."""
 
 
 def doctor(
     inputs: Annotated[
-        list[str], typer.Argument(metavar="LEFT RIGHT", help="Two images, or a folder, or a glob.")
+        list[str],
+        typer.Argument(
+            metavar="LEFT RIGHT", help="Two images, or a folder, a glob, or a side-by-side video."
+        ),
     ],
     calibration: Annotated[
         Path | None,
@@ -27,31 +37,32 @@ def doctor(
 
     Faults (exit code 2): rows that differ, exchanged or converging views, views of different scenes, equal
     views, a calibration that cannot be theirs. Hints: large disparities, unlike exposure or focus.
-    Writes a picture of each pair with matched features joined: level green lines are right.
+    Writes a picture of each pair with matched features joined: level green lines are right. Of a video
+    five frames are taken, evenly spread.
 
     Example: stereopsis doctor left.png right.png --calibration calib.txt
     """
-    from stereopsis.cli._inputs import check_inputs, named_pairs
+    from stereopsis.cli._inputs import check_inputs
     from stereopsis.cli._outputs import check_folder
 
     check_inputs(inputs)
     check_folder(output)
-    pairs = named_pairs(inputs)
+    alone, patients = _patients(inputs, calibration)
     reports, sound = [], True
-    for paths in pairs:
+    for patient in patients:
         try:
-            found, picture = _examined(paths, calibration, output)
+            found, picture = _examined(patient, output)
         except (ValueError, OSError) as error:
-            if len(pairs) == 1:
+            if alone:
                 raise
             sound = False
-            typer.echo(f"error: {paths.name}: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"error: {patient.name}: {' '.join(str(error).split())}", err=True)
             continue
         sound = sound and found.sound
         if json:
-            reports.append(_report(paths.name, found, picture))
+            reports.append(_report(patient.name, found, picture))
         else:
-            typer.echo("\n".join(_lines(paths.name, found, picture)))
+            typer.echo("\n".join(_lines(patient.name, found, picture)))
     if json:
         import json as json_
 
@@ -60,20 +71,58 @@ def doctor(
         raise typer.Exit(2)
 
 
-def _examined(paths: PairPaths, calibration: Path | None, folder: Path) -> tuple[Inspection, Path]:
+@dataclass(frozen=True)
+class _Patient:
+    """A pair to come, how it is opened, and the file of its calibration."""
+
+    name: str
+    open: Callable[[], StereoPair]
+    calibration: Path | None
+
+
+def _patients(inputs: list[str], calibration: Path | None) -> tuple[bool, Iterator[_Patient]]:
+    """Whether there is one pair alone, and every pair; a calibration that is given is that of all."""
+    from stereopsis.cli._inputs import named_pairs
+    from stereopsis.io.video import VIDEO_SUFFIXES
+    from stereopsis.structures import StereoPair
+
+    first = Path(inputs[0])
+    if len(inputs) == 1 and first.suffix.lower() in VIDEO_SUFFIXES:
+        return False, _frames(first, calibration)
+    pairs = named_pairs(inputs)
+    return len(pairs) == 1, (
+        _Patient(
+            paths.name,
+            lambda paths=paths: StereoPair.open(paths.left, paths.right),
+            calibration or (paths.calibration if paths.rectified else None),
+        )
+        for paths in pairs
+    )
+
+
+def _frames(path: Path, calibration: Path | None) -> Iterator[_Patient]:
+    from itertools import islice
+
+    from stereopsis.io.video import read_video_info, read_video_pairs
+
+    count = read_video_info(path).frames
+    every = max(count // FRAMES, 1) if count else UNCOUNTED
+    for index, pair in enumerate(islice(read_video_pairs(path, every=every), FRAMES)):
+        yield _Patient(f"frame-{index * every:06d}", lambda pair=pair: pair, calibration)
+
+
+def _examined(patient: _Patient, folder: Path) -> tuple[Inspection, Path]:
     """What is found of a pair, and where its picture is."""
     from stereopsis.cli._outputs import make_folder
     from stereopsis.inspection import inspect
     from stereopsis.io.calibration import read_calibration
     from stereopsis.io.images import write_image
-    from stereopsis.structures import StereoPair
     from stereopsis.visual import matches_picture
 
-    pair = StereoPair.open(paths.left, paths.right)
-    if calibration is None and paths.rectified:
-        calibration = paths.calibration
-    found = inspect(pair, None if calibration is None else read_calibration(calibration))
-    target = folder / f"{paths.name}.png"
+    pair = patient.open()
+    known = None if patient.calibration is None else read_calibration(patient.calibration)
+    found = inspect(pair, known)
+    target = folder / f"{patient.name}.png"
     make_folder(target.parent)
     write_image(target, matches_picture(pair, found.left, found.right))
     return found, target

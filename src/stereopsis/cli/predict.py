@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from stereopsis.cli._outputs import Cloud, Summary
+    from stereopsis.cli._outputs import Summary
     from stereopsis.io.pairs import PairPaths
     from stereopsis.prediction.composition import Wrapping
     from stereopsis.structures import Calibration, Predictor, StereoOutput, StereoPair
@@ -77,9 +77,11 @@ def predict(
         str | None, typer.Option(help="cpu, cuda, ...; by default a GPU if there is one.")
     ] = None,
     precision: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
-    min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Of points in the cloud.")] = 0.3,
-    near: Annotated[float, typer.Option(min=0, help="Of points in the cloud, metres.")] = 0.0,
-    far: Annotated[float, typer.Option(min=0, help="Of points in the cloud, metres.")] = float("inf"),
+    min_confidence: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of points in the cloud; 0.3 if not given.")
+    ] = None,
+    near: Annotated[float | None, typer.Option(min=0, help="Of points in the cloud, metres.")] = None,
+    far: Annotated[float | None, typer.Option(min=0, help="Of points in the cloud, metres.")] = None,
     normals: Annotated[
         bool, typer.Option("--normals", help="Also the surface's normal (nx, ny, nz) at points of the cloud.")
     ] = False,
@@ -94,14 +96,27 @@ def predict(
     Example: stereopsis predict left.png right.png --calibration calib.txt --output out/
     """
     from stereopsis.cli._inputs import check_inputs
-    from stereopsis.cli._outputs import Cloud, check_folder
+    from stereopsis.cli._outputs import check_folder
     from stereopsis.prediction.composition import Wrapping
     from stereopsis.prediction.runtimes import runtime_of
     from stereopsis.prediction.superresolution import enlarged_size
 
     check_inputs(inputs)
+    options = _given(iterations=iterations, start=start, stop_below=stop_below, precision=precision)
+    of_the_cloud = _given(min_confidence=min_confidence, near=near, far=far, normals=normals)
     if mono:
-        _predict_mono(inputs, output, model, weights, device, unused=(calibration, max_disparity, iterations))
+        others = _given(
+            calibration=calibration,
+            min_disparity=min_disparity != 0,
+            max_disparity=max_disparity,
+            both=both,
+            superresolution=superresolution,
+            mixture=mixture,
+            scale=scale != 1,
+            max_memory=max_memory,
+            json=json,
+        )
+        _predict_mono(inputs, output, model, weights, device, unused={**options, **of_the_cloud, **others})
         return
     _check_range(min_disparity, max_disparity)
     if superresolution is not None:
@@ -121,24 +136,22 @@ def predict(
     check_folder(output)
     jobs = _jobs(inputs, output)
     span = None if max_disparity is None else max_disparity - min_disparity
-    options = {
-        "iterations": iterations,
-        "start": start,
-        "stop_below": stop_below,
-        "max_disparity": span,
-        "device": device,
-        "precision": precision,
-    }
-    name, predictor = _load(
-        model, weights, {key: value for key, value in options.items() if value is not None}
-    )
+    name, predictor = _load(model, weights, options | _given(max_disparity=span, device=device))
     known = None if calibration is None else _calibration(calibration)
-    cloud = Cloud(min_confidence=min_confidence, near=near, far=far, normals=normals)
-    work = _Work(predictor, wrapping, known, cloud, superresolution, mixture)
+    work = _Work(predictor, wrapping, known, of_the_cloud, superresolution, mixture)
     summaries, failures = _run(jobs, work, output)
     _say(summaries, name, runtime_of(predictor), output, as_json=json)
     if failures:
         raise typer.Exit(2)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Those that were given, by name."""
+    return {name: value for name, value in options.items() if value is not None and value is not False}
+
+
+def _flags(options: Iterable[str]) -> str:
+    return ", ".join("--" + option.replace("_", "-") for option in options)
 
 
 def _predict_mono(
@@ -148,13 +161,13 @@ def _predict_mono(
     weights: Path | None,
     device: str | None,
     *,
-    unused: tuple[object, ...],
+    unused: dict[str, Any],
 ) -> None:
     from stereopsis.cli._monocular import predict_images
 
-    if any(option is not None for option in unused):
+    if unused:
         raise ValueError(
-            "--mono gives relative depth, no disparity: leave out calibration, range and iterations"
+            f"--mono gives relative depth of single images, no disparity: leave out {_flags(unused)}"
         )
     for path in predict_images(inputs, output, model=model, weights=weights, device=device):
         typer.echo(str(path))
@@ -182,7 +195,7 @@ class _Work:
     predictor: Predictor
     wrapping: Wrapping
     calibration: Calibration | None
-    cloud: Cloud
+    of_the_cloud: dict[str, Any]
     superresolution: float | None = None
     mixture: bool = False
 
@@ -190,12 +203,17 @@ class _Work:
         import time
         import warnings
 
-        from stereopsis.cli._outputs import summarised, write_outputs
+        from stereopsis.cli._outputs import Cloud, summarised, write_outputs
 
         pair = job.open()
         calibration = self.calibration
         if calibration is None and job.calibration is not None:
             calibration = _calibration(job.calibration)
+        if calibration is None and self.of_the_cloud:
+            raise ValueError(
+                f"the cloud of {job.name} takes a calibration: give --calibration, or leave out "
+                + _flags(self.of_the_cloud)
+            )
         _check_size(calibration, pair.size)
         start = time.perf_counter()
         output = self.wrapping.around(self.predictor, pair.size)(pair)
@@ -211,7 +229,7 @@ class _Work:
             output,
             calibration=calibration,
             both=self.wrapping.both,
-            cloud=self.cloud,
+            cloud=Cloud(**self.of_the_cloud),
             limits=limits,
         )
         if self.superresolution is not None:

@@ -37,8 +37,8 @@ def read_video_info(path: str | Path) -> VideoInfo:
         return _info(capture, Path(path))
 
 
-def read_video_pairs(path: str | Path) -> Iterator[StereoPair]:
-    """The pairs of a side-by-side video, left view in the left half, frame by frame.
+def read_video_pairs(path: str | Path, *, every: int = 1) -> Iterator[StereoPair]:
+    """The pairs of a side-by-side video, left view in the left half, in order: frames 0, every, 2 every, ...
 
     Raises FileNotFoundError or ValueError for a file that is no video or whose width is odd.
     """
@@ -53,6 +53,9 @@ def read_video_pairs(path: str | Path) -> Iterator[StereoPair]:
             count += 1
             views = np.ascontiguousarray(frame[..., ::-1])
             yield StereoPair.from_arrays(views[:, :width], views[:, width : 2 * width])
+            with quiet_opencv():
+                for _ in range(every - 1):
+                    capture.grab()
         if count == 0:
             raise ValueError(
                 f"{path} holds no frame that can be decoded: convert it, for instance to H.264 in .mp4"
