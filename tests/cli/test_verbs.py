@@ -288,35 +288,6 @@ def test_amounts_of_memory(text: str, size: int) -> None:
     assert parse_memory(text) == size
 
 
-def test_rectify_writes_a_pair_that_predict_takes(
-    garden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    matrix = "!!opencv-matrix\n   rows: 3\n   cols: 3\n   dt: d\n   data: "
-    camera = f"{matrix}[300., 0., 160., 0., 300., 120., 0., 0., 1.]"
-    turn = f"{matrix}[1., 0., 0., 0., 1., 0., 0., 0., 1.]"
-    row = "!!opencv-matrix\n   rows: {}\n   cols: {}\n   dt: d\n   data: {}"
-    parts = {"M1": camera, "M2": camera, "R": turn}
-    parts |= {"D1": row.format(1, 5, "[0.,0.,0.,0.,0.]"), "D2": row.format(1, 5, "[0.,0.,0.,0.,0.]")}
-    parts["T"] = row.format(3, 1, "[-0.12, 0., 0.]")
-    text = "%YAML:1.0\n---\n" + "".join(f"{name}: {value}\n" for name, value in parts.items())
-    (tmp_path / "stereo.yml").write_text(text)
-    images = [str(garden / "left.png"), str(garden / "right.png")]
-    out = tmp_path / "rectified"
-    arguments = ["rectify", *images, "--calibration", str(tmp_path / "stereo.yml"), "-o", str(out)]
-    assert main([*arguments, "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert report["after"]["matches"] > 100
-    assert report["after"]["median_row_difference"] < 0.2
-    assert report["baseline"] == pytest.approx(0.12)
-    assert {path.name for path in out.iterdir()} == {"left.png", "right.png", "maps.npz", "calibration.json"}
-    found = read_calibration(out / "calibration.json")
-    assert found.size == (240, 320)
-    assert np.load(out / "maps.npz")["left_map"].shape == (240, 320, 2)
-    assert main([*arguments, "--size", "160x120"]) == 0
-    assert "160x120, valid " in capsys.readouterr().out
-    assert read_image(out / "left.png").shape == (120, 160, 3)
-
-
 def test_the_demo_measures_what_it_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo"
     assert main(["demo", "--model", "sgbm", "--output", str(out)]) == 0

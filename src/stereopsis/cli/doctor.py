@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from stereopsis.cli._inputs import NamedPair
     from stereopsis.inspection import Inspection
-    from stereopsis.structures import StereoPair
 
 FRAMES = 5
 """Of a video, evenly spread: rows do not change with time."""
-UNCOUNTED = 25
-"""Every how many frames one is taken where the container does not say how many there are."""
 
 
 def doctor(
@@ -42,27 +38,26 @@ def doctor(
 
     Example: stereopsis doctor left.png right.png --calibration calib.txt
     """
-    from stereopsis.cli._inputs import check_inputs
+    from stereopsis.cli._inputs import complain, named_pairs
     from stereopsis.cli._outputs import check_folder
 
-    check_inputs(inputs)
+    pairs = named_pairs(inputs)
     check_folder(output)
-    alone, patients = _patients(inputs, calibration)
     reports, sound = [], True
-    for patient in patients:
+    for pair in pairs if pairs.rate is None else pairs.spread(FRAMES):
         try:
-            found, picture = _examined(patient, output)
+            found, picture = _examined(pair, calibration, output)
         except (ValueError, OSError) as error:
-            if alone:
+            if pairs.alone:
                 raise
             sound = False
-            typer.echo(f"error: {patient.name}: {' '.join(str(error).split())}", err=True)
+            complain(pair, error)
             continue
         sound = sound and found.sound
         if json:
-            reports.append(_report(patient.name, found, picture))
+            reports.append(_report(pair.name, found, picture))
         else:
-            typer.echo("\n".join(_lines(patient.name, found, picture)))
+            typer.echo("\n".join(_lines(pair.name, found, picture)))
     if json:
         import json as json_
 
@@ -71,47 +66,7 @@ def doctor(
         raise typer.Exit(2)
 
 
-@dataclass(frozen=True)
-class _Patient:
-    """A pair to come, how it is opened, and the file of its calibration."""
-
-    name: str
-    open: Callable[[], StereoPair]
-    calibration: Path | None
-
-
-def _patients(inputs: list[str], calibration: Path | None) -> tuple[bool, Iterator[_Patient]]:
-    """Whether there is one pair alone, and every pair; a calibration that is given is that of all."""
-    from stereopsis.cli._inputs import named_pairs
-    from stereopsis.io.video import VIDEO_SUFFIXES
-    from stereopsis.structures import StereoPair
-
-    first = Path(inputs[0])
-    if len(inputs) == 1 and first.suffix.lower() in VIDEO_SUFFIXES:
-        return False, _frames(first, calibration)
-    pairs = named_pairs(inputs)
-    return len(pairs) == 1, (
-        _Patient(
-            paths.name,
-            lambda paths=paths: StereoPair.open(paths.left, paths.right),
-            calibration or (paths.calibration if paths.rectified else None),
-        )
-        for paths in pairs
-    )
-
-
-def _frames(path: Path, calibration: Path | None) -> Iterator[_Patient]:
-    from itertools import islice
-
-    from stereopsis.io.video import read_video_info, read_video_pairs
-
-    count = read_video_info(path).frames
-    every = max(count // FRAMES, 1) if count else UNCOUNTED
-    for index, pair in enumerate(islice(read_video_pairs(path, every=every), FRAMES)):
-        yield _Patient(f"frame-{index * every:06d}", lambda pair=pair: pair, calibration)
-
-
-def _examined(patient: _Patient, folder: Path) -> tuple[Inspection, Path]:
+def _examined(named: NamedPair, calibration: Path | None, folder: Path) -> tuple[Inspection, Path]:
     """What is found of a pair, and where its picture is."""
     from stereopsis.cli._outputs import make_folder
     from stereopsis.inspection import inspect
@@ -119,10 +74,10 @@ def _examined(patient: _Patient, folder: Path) -> tuple[Inspection, Path]:
     from stereopsis.io.images import write_image
     from stereopsis.visual import matches_picture
 
-    pair = patient.open()
-    known = None if patient.calibration is None else read_calibration(patient.calibration)
-    found = inspect(pair, known)
-    target = folder / f"{patient.name}.png"
+    pair = named.open()
+    calibration = calibration or named.calibration
+    found = inspect(pair, None if calibration is None else read_calibration(calibration))
+    target = folder / f"{named.name}.png"
     make_folder(target.parent)
     write_image(target, matches_picture(pair, found.left, found.right))
     return found, target

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from stereopsis.cli._inputs import NamedPair, NamedPairs
     from stereopsis.cli._outputs import Summary
-    from stereopsis.io.pairs import PairPaths
     from stereopsis.prediction.composition import Wrapping
-    from stereopsis.structures import Calibration, Predictor, StereoOutput, StereoPair
+    from stereopsis.structures import Calibration, Predictor, StereoOutput
 
 LARGEST_DISPARITY = 16384
 """Pixels; no camera has more."""
@@ -95,7 +95,7 @@ def predict(
 
     Example: stereopsis predict left.png right.png --calibration calib.txt --output out/
     """
-    from stereopsis.cli._inputs import check_inputs
+    from stereopsis.cli._inputs import check_inputs, named_pairs
     from stereopsis.cli._outputs import check_folder
     from stereopsis.prediction.composition import Wrapping
     from stereopsis.prediction.runtimes import runtime_of
@@ -134,12 +134,12 @@ def predict(
             "--min-disparity"
         )
     check_folder(output)
-    jobs = _jobs(inputs, output)
+    pairs = named_pairs(inputs)
     span = None if max_disparity is None else max_disparity - min_disparity
     name, predictor = _load(model, weights, options | _given(max_disparity=span, device=device))
     known = None if calibration is None else _calibration(calibration)
-    work = _Work(predictor, wrapping, known, of_the_cloud, superresolution, mixture)
-    summaries, failures = _run(jobs, work, output)
+    work = _Work(predictor, wrapping, output, known, of_the_cloud, superresolution, mixture)
+    summaries, failures = _run(pairs, work)
     _say(summaries, name, runtime_of(predictor), output, as_json=json)
     if failures:
         raise typer.Exit(2)
@@ -174,44 +174,32 @@ def _predict_mono(
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One pair to come: where it goes, how it is opened, and the calibration that lies beside it."""
-
-    name: str
-    folder: Path
-    open: Callable[[], StereoPair]
-    calibration: Path | None = None
-
-
-@dataclass(frozen=True)
-class _Jobs:
-    jobs: Iterator[_Job]
-    count: int
-    video_rate: float | None = None
-
-
-@dataclass(frozen=True)
 class _Work:
     predictor: Predictor
     wrapping: Wrapping
+    output: Path
     calibration: Calibration | None
     of_the_cloud: dict[str, Any]
     superresolution: float | None = None
     mixture: bool = False
 
-    def __call__(self, job: _Job, limits: tuple[float, float] | None) -> Summary:
+    def __call__(self, named: NamedPair, folder: Path, limits: tuple[float, float] | None) -> Summary:
         import time
         import warnings
 
         from stereopsis.cli._outputs import Cloud, summarised, write_outputs
 
-        pair = job.open()
+        if named.paths is not None and not named.paths.rectified:
+            raise ValueError(
+                f"{named.paths.left} and its partner are not rectified: run stereopsis rectify first"
+            )
+        pair = named.open()
         calibration = self.calibration
-        if calibration is None and job.calibration is not None:
-            calibration = _calibration(job.calibration)
+        if calibration is None and named.calibration is not None:
+            calibration = _calibration(named.calibration)
         if calibration is None and self.of_the_cloud:
             raise ValueError(
-                f"the cloud of {job.name} takes a calibration: give --calibration, or leave out "
+                f"the cloud of {named.name} takes a calibration: give --calibration, or leave out "
                 + _flags(self.of_the_cloud)
             )
         _check_size(calibration, pair.size)
@@ -220,11 +208,11 @@ class _Work:
         seconds = time.perf_counter() - start
         if not bool(output.disparity.isfinite().any()):
             warnings.warn(
-                f"no pixel of {job.name} has a disparity: the weights hold NaN, or --precision is too low",
+                f"no pixel of {named.name} has a disparity: the weights hold NaN, or --precision is too low",
                 stacklevel=1,
             )
         files, count = write_outputs(
-            job.folder,
+            folder,
             pair,
             output,
             calibration=calibration,
@@ -233,22 +221,22 @@ class _Work:
             limits=limits,
         )
         if self.superresolution is not None:
-            files = (*files, _write_superresolved(job.folder, output, self.superresolution))
+            files = (*files, _write_superresolved(folder, output, self.superresolution))
         if self.mixture:
-            files = (*files, *_write_mixture(job.folder, output))
+            files = (*files, *_write_mixture(folder, output))
         summary = summarised(
-            job.name,
+            named.name,
             pair,
             output,
             seconds=seconds,
             calibration=calibration,
-            folder=job.folder,
+            folder=folder,
             files=files,
             count=count,
         )
         if limits is None and summary.disparity is not None and summary.confidence < DOUBTFUL:
             warnings.warn(
-                f"the confidence of {job.name} is {summary.confidence:.2f} in the mean: "
+                f"the confidence of {named.name} is {summary.confidence:.2f} in the mean: "
                 "run stereopsis doctor on the pair, whose views may be exchanged or not rectified",
                 stacklevel=1,
             )
@@ -315,71 +303,26 @@ def _load(model: str | None, weights: Path | None, options: dict[str, Any]) -> t
     return name, load(name, weights=weights if model else None, **options)
 
 
-def _jobs(inputs: list[str], output: Path) -> _Jobs:
-    from stereopsis.cli._inputs import named_pairs
-    from stereopsis.io.video import VIDEO_SUFFIXES
-
-    first = Path(inputs[0])
-    if len(inputs) == 1 and first.suffix.lower() in VIDEO_SUFFIXES:
-        return _video_jobs(first, output)
-    found = named_pairs(inputs)
-    if len(found) == 1:
-        return _Jobs(iter([_pair_job(found[0], output)]), 1)
-    return _Jobs((_pair_job(pair, output / pair.name) for pair in found), len(found))
-
-
-def _pair_job(pair: PairPaths, folder: Path) -> _Job:
-    from stereopsis.structures import StereoPair
-
-    def opened() -> StereoPair:
-        if not pair.rectified:
-            raise ValueError(f"{pair.left} and its partner are not rectified: run stereopsis rectify first")
-        return StereoPair.open(pair.left, pair.right)
-
-    return _Job(pair.name, folder, opened, pair.calibration if pair.rectified else None)
-
-
-def _video_jobs(path: Path, output: Path) -> _Jobs:
-    from stereopsis.io.video import read_video_info, read_video_pairs
-
-    info = read_video_info(path)
-
-    def frames() -> Iterator[_Job]:
-        for index, pair in enumerate(read_video_pairs(path)):
-            yield _Job(f"frame-{index:06d}", output / f"frame-{index:06d}", lambda pair=pair: pair)
-
-    return _Jobs(frames(), info.frames, info.rate)
-
-
-def _run(jobs: _Jobs, work: _Work, output: Path) -> tuple[list[Summary], int]:
+def _run(pairs: NamedPairs, work: _Work) -> tuple[list[Summary], int]:
     """Every pair in turn; where there are many, one that cannot be read is reported and left out."""
-    from rich.console import Console
-    from rich.progress import track
+    from stereopsis.cli._inputs import complain, tracked
 
-    if jobs.count == 1 and jobs.video_rate is None:
-        return [work(job, None) for job in jobs.jobs], 0
-    console = Console(stderr=True)
-    listed = track(
-        jobs.jobs,
-        "predicting",
-        total=jobs.count or None,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    if jobs.video_rate is not None:
-        return _run_video(listed, work, output, jobs.video_rate), 0
+    if pairs.alone:
+        return [work(named, work.output, None) for named in pairs], 0
+    listed = tracked(pairs, "predicting")
+    if pairs.rate is not None:
+        return _run_video(listed, work, pairs.rate), 0
     summaries, failures = [], 0
-    for job in listed:
+    for named in listed:
         try:
-            summaries.append(work(job, None))
+            summaries.append(work(named, work.output / named.name, None))
         except (ValueError, FileNotFoundError) as error:
             failures += 1
-            typer.echo(f"error: {job.name}: {' '.join(str(error).split())}", err=True)
+            complain(named, error)
     return summaries, failures
 
 
-def _run_video(jobs: Iterator[_Job] | Any, work: _Work, output: Path, rate: float) -> list[Summary]:
+def _run_video(frames: Iterable[NamedPair], work: _Work, rate: float) -> list[Summary]:
     """Frame by frame, all in the colours of the first, also as a video of disparity."""
     from stereopsis.cli._outputs import make_folder
     from stereopsis.io.images import read_image
@@ -388,13 +331,14 @@ def _run_video(jobs: Iterator[_Job] | Any, work: _Work, output: Path, rate: floa
     summaries: list[Summary] = []
 
     def pictures() -> Iterator[Any]:
-        for job in jobs:
+        for named in frames:
+            folder = work.output / named.name
             limits = summaries[0].disparity if summaries else None
-            summaries.append(work(job, limits))
-            yield read_image(job.folder / "disparity.png")
+            summaries.append(work(named, folder, limits))
+            yield read_image(folder / "disparity.png")
 
-    make_folder(output)
-    write_video(output / "disparity.mp4", pictures(), rate=rate or 25.0)
+    make_folder(work.output)
+    write_video(work.output / "disparity.mp4", pictures(), rate=rate or 25.0)
     return summaries
 
 

@@ -1,4 +1,4 @@
-"""`stereopsis rectify`: a raw pair and its calibration -> a rectified pair, maps, calibration."""
+"""`stereopsis rectify`: raw pairs of one rig and its calibration -> rectified pairs, maps, calibration."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from stereopsis.rectification import Rectification
+    from stereopsis.cli._inputs import NamedPair, NamedPairs
+    from stereopsis.rectification import Locations, Rectification
     from stereopsis.structures import StereoPair
 
-FILES = ("left.png", "right.png", "maps.npz", "calibration.json")
+VIEWS = ("left.png", "right.png")
+OF_THE_RIG = ("maps.npz", "calibration.json")
+MEASURED = 10
+"""Pairs, evenly spread, whose features tell how rows differ, and refine: cameras stay as they are."""
 
 
 def rectify(
-    left: Annotated[Path, typer.Argument(help="Raw image, or a folder that holds one raw pair.")],
-    right: Annotated[Path | None, typer.Argument(help="Raw image of the right camera.")] = None,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="LEFT RIGHT",
+            help="Two raw images, or a folder, a glob, or a side-by-side video of one rig.",
+        ),
+    ],
     calibration: Annotated[
         Path | None,
         typer.Option("--calibration", help="Both cameras: OpenCV YAML or XML, or ROS camera_info."),
@@ -35,67 +44,132 @@ def rectify(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Rectify a raw pair, and measure on matched features how well rows agree before and after.
+    """Rectify raw pairs, and measure on matched features how well rows agree before and after.
 
     Writes left.png, right.png, maps.npz (raw x and y of each pixel, validity) and calibration.json, which
-    `predict --calibration` takes. Rows that differ by more than half a pixel spoil matching: --refine.
+    `predict --calibration` takes. Many pairs of one rig share maps and calibration and get a folder each,
+    which `predict` takes as it is; ten of them are measured. Rows that differ by more than half a pixel
+    spoil matching: --refine.
 
     Example: stereopsis rectify left.png right.png --calibration calib.xml --output rectified/
     """
+    from stereopsis.cli._inputs import named_pairs
     from stereopsis.cli._outputs import check_folder, make_folder
     from stereopsis.cli._sizes import parse_size
-    from stereopsis.io.images import read_image
     from stereopsis.io.raw_calibration import read_raw_calibration
-    from stereopsis.rectification import match_features, rectification, refined, vertical_offset
-    from stereopsis.structures import StereoPair
+    from stereopsis.rectification import rectification, refined, vertical_offset
 
     check_folder(output)
-    left, right, calibration = _inputs(left, right, calibration)
-    raw = read_raw_calibration(calibration)
-    images = read_image(left), read_image(right)
-    deep = any(image.dtype != "uint8" for image in images)
-    pair = StereoPair.from_arrays(*images)
+    pairs = named_pairs(inputs)
+    _check_apart(pairs, output)
+    raw = read_raw_calibration(calibration or _calibration_beside(pairs))
     wanted = None if size is None else parse_size(size)
-    matches = match_features(pair)
+    raw_size, matches = _raw_features(pairs)
     if refine:
         raw = refined(raw, *matches)
-    found = rectification(raw, pair.size, output_size=wanted, keep=keep, parallel=parallel)
+    found = rectification(raw, raw_size, output_size=wanted, keep=keep, parallel=parallel)
     if crop:
         found = found.cropped()
-    result = found(pair)
-    after = vertical_offset(*match_features(result))
     make_folder(output)
-    _write(output, result, found, deep=deep)
-    _say(output, found, before=vertical_offset(*matches), after=after, refine=refine, as_json=json)
+    _write_rig(output, found)
+    names, after = _rectified(pairs, found, raw_size, output)
+    offsets = {"before": vertical_offset(*matches), "after": vertical_offset(*after)}
+    _say(output, found, names, offsets, alone=pairs.alone, refine=refine, as_json=json)
+    if pairs.rate is None and len(names) < pairs.count:
+        raise typer.Exit(2)
 
 
-def _inputs(left: Path, right: Path | None, calibration: Path | None) -> tuple[Path, Path, Path]:
-    if right is None:
-        from stereopsis.io.images import IMAGE_SUFFIXES
-        from stereopsis.io.pairs import find_pairs
+def _check_apart(pairs: NamedPairs, output: Path) -> None:
+    """ValueError where raw images lie in the folder for the results, which would overwrite or mix them."""
+    if pairs.rate is not None:
+        return
+    for named in pairs:
+        if named.paths is not None and named.paths.left.resolve().is_relative_to(output.resolve()):
+            raise ValueError(f"{named.paths.left} lies in the folder for the results: name another --output")
 
-        if left.suffix.lower() in IMAGE_SUFFIXES:
-            raise ValueError(f"{left} is one image: give the right one too, or a folder that holds one pair")
-        pairs = find_pairs(left)
-        if len(pairs) > 1:
-            raise ValueError(f"{left} holds {len(pairs)} pairs: name the two images of one")
-        left, right = pairs[0].left, pairs[0].right
-        calibration = calibration or pairs[0].calibration
-    if calibration is None:
+
+def _calibration_beside(pairs: NamedPairs) -> Path:
+    beside = {named.paths.calibration if named.paths else None for named in pairs.spread(pairs.count or 1)}
+    if len(beside) > 1:
+        raise ValueError("the pairs are not of one rig: give --calibration, or rectify each rig's apart")
+    file = beside.pop() if beside else None
+    if file is None:
         raise ValueError("rectifying needs the cameras' calibration: give it with --calibration")
-    return left, right, calibration
+    return file
 
 
-def _write(folder: Path, pair: StereoPair, found: Rectification, *, deep: bool) -> None:
+def _opened(named: NamedPair) -> tuple[StereoPair, bool]:
+    """The pair, and whether its images have more than eight bits."""
+    from stereopsis.io.images import read_image
+    from stereopsis.structures import StereoPair
+
+    if named.paths is None:
+        return named.open(), False
+    images = read_image(named.paths.left), read_image(named.paths.right)
+    return StereoPair.from_arrays(*images), any(image.dtype != "uint8" for image in images)
+
+
+def _raw_features(pairs: NamedPairs) -> tuple[tuple[int, int], tuple[Locations, Locations]]:
+    """(height, width) of the raw images, and the features that match in some of the pairs, all together.
+
+    Pairs that cannot be read, or are of another size than the first that can, are told of later.
+    """
+    from stereopsis.rectification import match_features
+
+    size, matches, failure = None, [], None
+    for named in pairs.spread(MEASURED):
+        try:
+            pair, _ = _opened(named)
+        except (ValueError, OSError) as error:
+            failure = failure or error
+            continue
+        size = size or pair.size
+        if pair.size == size:
+            matches.append(match_features(pair))
+    if size is None:
+        raise failure or ValueError("there is no pair to rectify")
+    return size, _together(matches)
+
+
+def _together(matches: list[tuple[Locations, Locations]]) -> tuple[Locations, Locations]:
     import numpy as np
 
+    left, right = zip(*matches, strict=True) if matches else ([np.zeros((0, 2))], [np.zeros((0, 2))])
+    return np.concatenate(left), np.concatenate(right)
+
+
+def _rectified(
+    pairs: NamedPairs, found: Rectification, size: tuple[int, int], output: Path
+) -> tuple[list[str], tuple[Locations, Locations]]:
+    """Writes every pair; the names of those that could be, and the features that match in some of them."""
+    from stereopsis.cli._inputs import complain, tracked
+    from stereopsis.rectification import match_features
+
+    measured = range(0, MEASURED * pairs.step(MEASURED), pairs.step(MEASURED))
+    names, matches = [], []
+    for index, named in enumerate(pairs if pairs.alone else tracked(pairs, "rectifying")):
+        try:
+            pair, deep = _opened(named)
+            if pair.size != size:
+                told = f"{pair.size[1]}x{pair.size[0]}, others are {size[1]}x{size[0]}"
+                raise ValueError(f"the images are {told}: rectify each rig's pairs apart")
+            result = found(pair)
+            _write_views(output if pairs.alone else output / named.name, result, deep=deep)
+        except (ValueError, FileNotFoundError) as error:
+            if pairs.alone:
+                raise
+            complain(named, error)
+            continue
+        names.append(named.name)
+        if index in measured:
+            matches.append(match_features(result))
+    return names, _together(matches)
+
+
+def _write_rig(folder: Path, found: Rectification) -> None:
     from stereopsis.io.arrays import write_npz
     from stereopsis.io.calibration import write_calibration
-    from stereopsis.io.images import write_image
 
-    kind, largest = (np.uint16, 65535) if deep else (np.uint8, 255)
-    for name, view in (("left.png", pair.left), ("right.png", pair.right)):
-        write_image(folder / name, (view * largest).round().permute(1, 2, 0).numpy().astype(kind))
     arrays = {
         "left_map": found.left_map,
         "right_map": found.right_map,
@@ -106,12 +180,25 @@ def _write(folder: Path, pair: StereoPair, found: Rectification, *, deep: bool) 
     write_calibration(folder / "calibration.json", found.calibration)
 
 
+def _write_views(folder: Path, pair: StereoPair, *, deep: bool) -> None:
+    import numpy as np
+
+    from stereopsis.cli._outputs import make_folder
+    from stereopsis.io.images import write_image
+
+    make_folder(folder)
+    kind, largest = (np.uint16, 65535) if deep else (np.uint8, 255)
+    for name, view in zip(VIEWS, (pair.left, pair.right), strict=True):
+        write_image(folder / name, (view * largest).round().permute(1, 2, 0).numpy().astype(kind))
+
+
 def _say(
     folder: Path,
     found: Rectification,
+    names: list[str],
+    offsets: dict[str, tuple[int, float]],
     *,
-    before: tuple[int, float],
-    after: tuple[int, float],
+    alone: bool,
     refine: bool,
     as_json: bool,
 ) -> None:
@@ -119,29 +206,36 @@ def _say(
 
     height, width = found.left_valid.shape
     top, left, rows, columns = found.area
+    files = [*(VIEWS if alone else ()), *OF_THE_RIG]
     if as_json:
         import json
 
         report = {
             "size": f"{width}x{height}",
             "valid": {"left": left, "top": top, "width": columns, "height": rows},
-            "before": {"matches": before[0], "median_row_difference": _number(before[1])},
-            "after": {"matches": after[0], "median_row_difference": _number(after[1])},
+            **{
+                when: {"matches": count, "median_row_difference": _number(median)}
+                for when, (count, median) in offsets.items()
+            },
             "focal": found.calibration.focal,
             "baseline": found.calibration.baseline,
             "doffs": found.calibration.doffs,
+            "pairs": names,
             "folder": str(folder),
-            "files": FILES,
+            "files": files,
         }
         typer.echo(json.dumps(report, indent=1))
         return
+    many = "" if alone else f"{len(names)} pair{'s' if len(names) != 1 else ''}, "
+    each = "" if alone else f", and a folder each with {' and '.join(VIEWS)}"
     typer.echo(
-        f"{width}x{height}, valid {columns}x{rows} at ({left}, {top}); rows differ by {_told(after)} "
-        f"(raw: {_told(before)}) -> {folder}/ ({', '.join(FILES)})"
+        f"{many}{width}x{height}, valid {columns}x{rows} at ({left}, {top}); rows differ by "
+        f"{_told(offsets['after'])} (raw: {_told(offsets['before'])}) -> {folder}/ ({', '.join(files)}{each})"
     )
-    if after[0] >= 50 and after[1] > LARGEST_ROW_DIFFERENCE:
+    count, median = offsets["after"]
+    if count >= 50 and median > LARGEST_ROW_DIFFERENCE:
         hint = "the calibration does not fit these images" if refine else "try --refine"
-        typer.echo(f"warning: rows still differ by {after[1]:.2f} px: {hint}", err=True)
+        typer.echo(f"warning: rows still differ by {median:.2f} px: {hint}", err=True)
 
 
 def _told(offset: tuple[int, float]) -> str:
