@@ -41,11 +41,15 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir(parents=True)
         write_image(folder / name / "left.png", image_picture(pair.left))
         write_image(folder / name / "right.png", rolled)
-    storage = cv2.FileStorage(str(folder / "calib.yml"), cv2.FILE_STORAGE_WRITE)
-    for name, matrix in RIG.items():
+    _write_rig(folder / "calib.yml", RIG)
+    return folder
+
+
+def _write_rig(path: Path, rig: dict[str, np.ndarray]) -> None:
+    storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_WRITE)
+    for name, matrix in rig.items():
         storage.write(name, matrix)
     storage.release()
-    return folder
 
 
 def rectified(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict:
@@ -127,10 +131,15 @@ def test_raw_images_are_never_overwritten(raw: Path, capsys: pytest.CaptureFixtu
     assert not (raw / "maps.npz").exists()
 
 
-def test_pairs_of_two_rigs_are_refused(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pairs_of_two_rigs_are_refused_and_two_files_of_one_taken(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("one", "two"):
         shutil.copytree(raw / "000", tmp_path / "rigs" / name)
         shutil.copy(raw / "calib.yml", tmp_path / "rigs" / name)
-    assert main(["rectify", str(tmp_path / "rigs"), "--output", str(tmp_path / "out")]) == 2
+    other = tmp_path / "rigs" / "two" / "calib.yml"
+    assert rectified(capsys, tmp_path / "rigs", "--output", tmp_path / "out")["pairs"] == ["one", "two"]
+    _write_rig(other, RIG | {"T": RIG["T"] * 2})
+    assert main(["rectify", str(tmp_path / "rigs"), "--output", str(tmp_path / "second")]) == 2
     assert "not of one rig" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "second").exists()

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from stereopsis.cli._inputs import NamedPair, NamedPairs
     from stereopsis.rectification import Locations, Rectification
-    from stereopsis.structures import StereoPair
+    from stereopsis.structures import RawCalibration, StereoPair
 
 VIEWS = ("left.png", "right.png")
 OF_THE_RIG = ("maps.npz", "calibration.json")
@@ -62,7 +62,7 @@ def rectify(
     check_folder(output)
     pairs = named_pairs(inputs)
     _check_apart(pairs, output)
-    raw = read_raw_calibration(calibration or _calibration_beside(pairs))
+    raw = _calibration_beside(pairs) if calibration is None else read_raw_calibration(calibration)
     wanted = None if size is None else parse_size(size)
     raw_size, matches = _raw_features(pairs)
     if refine:
@@ -88,14 +88,17 @@ def _check_apart(pairs: NamedPairs, output: Path) -> None:
             raise ValueError(f"{named.paths.left} lies in the folder for the results: name another --output")
 
 
-def _calibration_beside(pairs: NamedPairs) -> Path:
-    beside = {named.paths.calibration if named.paths else None for named in pairs.spread(pairs.count or 1)}
-    if len(beside) > 1:
-        raise ValueError("the pairs are not of one rig: give --calibration, or rectify each rig's apart")
-    file = beside.pop() if beside else None
-    if file is None:
+def _calibration_beside(pairs: NamedPairs) -> RawCalibration:
+    """The one that lies beside the pairs, in one file or in files that say the same."""
+    from stereopsis.io.raw_calibration import read_raw_calibration
+
+    files = {named.paths.calibration if named.paths else None for named in pairs.spread(pairs.count or 1)}
+    rigs = {read_raw_calibration(file) for file in files if file is not None}
+    if not rigs:
         raise ValueError("rectifying needs the cameras' calibration: give it with --calibration")
-    return file
+    if len(rigs) > 1 or None in files:
+        raise ValueError("the pairs are not of one rig: give --calibration, or rectify each rig's apart")
+    return rigs.pop()
 
 
 def _opened(named: NamedPair) -> tuple[StereoPair, bool]:
