@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ import typer
 from typer.testing import CliRunner
 
 from stereopsis.cli.render import render as render_command
-from stereopsis.data.sources.scenes import scene_files
+from stereopsis.data.sources.scenes import rendered_splits, scene_files
 from stereopsis.io.disparity import read_disparity
 from stereopsis.io.images import read_image
 from stereopsis.io.scene import read_scene
@@ -49,6 +50,13 @@ def test_a_scene_reads_back_bit_for_bit(order):
     assert scene.occlusion is not None
     mask = read_image(scene.occlusion.path)
     assert np.array_equal(mask == scene.occlusion.occluded[0], rendering.left.occluded.numpy())
+
+
+def test_a_folder_says_which_seeds_it_holds(order):
+    list(render_folder(order))
+    list(render_folder(dataclasses.replace(order, seed=8, count=1)))
+    assert read_scene(order.output / "sanity-8-000000").rendered == ("sanity", 8)
+    assert rendered_splits(order.output) == {"synthetic/sanity seed 7", "synthetic/sanity seed 8"}
 
 
 def test_the_data_room_lists_it(order):

@@ -24,6 +24,7 @@ from stereopsis.losses import SmoothL1Loss
 from stereopsis.models.registry import create
 from stereopsis.prediction.loading import load
 from stereopsis.structures import StereoPair
+from stereopsis.synthesis.folder import Order, render_folder
 from stereopsis.training import main
 from stereopsis.training.callbacks import WholeCheckpoints
 from stereopsis.training.config import TrainSettings, list_experiments, read_settings
@@ -63,6 +64,21 @@ class SignalAt:
         if self.left == 0:
             os.kill(os.getpid(), self.number)
         return self.loss(output, sample)
+
+
+def test_weights_name_the_seeds_of_rendered_folders(tiny: Tiny, tmp_path: Path) -> None:
+    rendered = tmp_path / "rendered"
+    for seed in (7, 8):
+        order = Order(output=rendered, distribution="sanity", count=1, seed=seed, size=(48, 64))
+        list(render_folder(order))
+    source = f"data.sources=[{{name: scenes, split: truth, root: {rendered}}}]"
+    result = train(tiny(source, "trainer.max_steps=1"))
+    assert result.weights is not None
+    header = read_weights(result.weights)[1]
+    assert header is not None
+    assert header.training["splits"] == [
+        "scenes/truth", "synthetic/sanity seed 7", "synthetic/sanity seed 8",
+    ]  # fmt: skip
 
 
 def test_weights_come_with_their_config_data_seed_and_figures(tiny: Tiny) -> None:

@@ -47,7 +47,9 @@ class TruthRange:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """calibration: where its baseline is a length; raw_calibration: of a pair still to be rectified."""
+    """calibration: where its baseline is a length; raw_calibration: of a pair still to be rectified;
+    rendered: the distribution and the seed of a rendered pair.
+    """
 
     name: str
     dataset: str
@@ -61,6 +63,7 @@ class Scene:
     calibration: Calibration | None
     raw_calibration: Path | None
     truth: TruthRange | None
+    rendered: tuple[str, int] | None
 
 
 def read_scene(path: str | Path) -> Scene:
@@ -72,7 +75,7 @@ def read_scene(path: str | Path) -> Scene:
     try:
         size = (int(content["height"]), int(content["width"])) if "height" in content else None
         calibration = content.get("calibration") or {}
-        truth = content.get("ground_truth")
+        truth, rendered = content.get("ground_truth"), content.get("rendered")
         return Scene(
             name=str(content.get("name", folder.name)),
             dataset=str(content.get("dataset", "")),
@@ -86,6 +89,7 @@ def read_scene(path: str | Path) -> Scene:
             calibration=_calibration(calibration, size),
             raw_calibration=_file(calibration, "file", folder) if "file" in calibration else None,
             truth=truth and TruthRange(float(truth["density"]), float(truth["min"]), float(truth["max"])),
+            rendered=rendered and (str(rendered["distribution"]), int(rendered["seed"])),
         )
     except KeyError as error:
         raise ValueError(f"{path} describes no scene: {error.args[0]!r} is missing in it") from error

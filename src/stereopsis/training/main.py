@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from stereopsis.data.sources.registry import locate
+from stereopsis.data.sources.scenes import rendered_splits
 from stereopsis.io.atomic import writing
 from stereopsis.io.files import existing_file
 from stereopsis.io.labels import read_set
@@ -293,7 +294,8 @@ def _training_splits(settings: TrainSettings) -> list[str]:
         f"synthetic/{s.distribution} seed {s.seed}" if s.name == "synthetic" else f"{s.name}/{s.split}"
         for s in settings.data.sources
     ]
-    return sorted({*inherited, *own})
+    folders = [rendered_splits(locate(s.name, s.root)) for s in settings.data.sources if s.name == "scenes"]
+    return sorted({*inherited, *own}.union(*folders))
 
 
 def _quieten_lightning() -> None:

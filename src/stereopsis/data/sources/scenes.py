@@ -36,11 +36,20 @@ def _map_file(file: DisparityFile | None) -> MapFile | None:
     return MapFile(file.path, file.encoding) if file else None
 
 
+def rendered_splits(root: Path) -> set[str]:
+    """`synthetic/DISTRIBUTION seed SEED` of every rendered pair in a folder of scenes."""
+    found = {read_scene(path).rendered for path in _scenes_in(root)}
+    return {f"synthetic/{rendered[0]} seed {rendered[1]}" for rendered in found if rendered}
+
+
+def _scenes_in(root: Path) -> list[Path]:
+    return [root / "scene.json"] if (root / "scene.json").exists() else sorted(root.glob("*/scene.json"))
+
+
 def _list_scenes(name: str, root: Path, split: str) -> list[PairFiles]:
     if split not in ("truth", "all"):
         raise unknown_split(name, split)
-    paths = [root / "scene.json"] if (root / "scene.json").exists() else sorted(root.glob("*/scene.json"))
-    pairs = [files for path in paths if (files := scene_files(path)) is not None]
+    pairs = [files for path in _scenes_in(root) if (files := scene_files(path)) is not None]
     return [files for files in pairs if split == "all" or files.disparity is not None]
 
 
