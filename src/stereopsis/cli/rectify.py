@@ -83,9 +83,10 @@ def _check_apart(pairs: NamedPairs, output: Path) -> None:
     """ValueError where raw images lie in the folder for the results, which would overwrite or mix them."""
     if pairs.rate is not None:
         return
-    for named in pairs:
-        if named.paths is not None and named.paths.left.resolve().is_relative_to(output.resolve()):
-            raise ValueError(f"{named.paths.left} lies in the folder for the results: name another --output")
+    for paths in (named.paths for named in pairs if named.paths is not None):
+        for view in (paths.left, paths.right):
+            if view.resolve().is_relative_to(output.resolve()):
+                raise ValueError(f"{view} lies in the folder for the results: name another --output")
 
 
 def _calibration_beside(pairs: NamedPairs) -> RawCalibration:
