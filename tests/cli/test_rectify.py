@@ -76,6 +76,18 @@ def test_one_pair_is_written_as_predict_takes_it(
     assert read_image(out / "left.png").shape == (120, 160, 3)
 
 
+def test_a_sound_pair_with_its_calibration_shares_rows(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = planes_sample().pair
+    images = tmp_path / "left.png", tmp_path / "right.png"
+    for path, view in zip(images, (pair.left, pair.right), strict=True):
+        write_image(path, image_picture(view))
+    report = rectified(capsys, *images, "--calibration", raw / "calib.yml", "-o", tmp_path / "out")
+    assert report["after"]["matches"] > 100
+    assert report["after"]["median_row_difference"] < 0.2
+
+
 def test_a_rigs_pairs_share_maps_and_what_their_features_refine(
     raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,6 +55,11 @@ class NamedPairs:
         """Whether this is one pair of images, whose faults are the whole command's."""
         return self.count == 1 and self.rate is None
 
+    @property
+    def paths(self) -> list[PairPaths]:
+        """Those on disk: none of a video."""
+        return [] if self.rate is not None else [named.paths for named in self if named.paths is not None]
+
     def step(self, count: int) -> int:
         """From one to the next of `count` that are evenly spread."""
         return max(self.count // count, 1) if self.count else UNCOUNTED

@@ -81,9 +81,7 @@ def rectify(
 
 def _check_apart(pairs: NamedPairs, output: Path) -> None:
     """ValueError where raw images lie in the folder for the results, which would overwrite or mix them."""
-    if pairs.rate is not None:
-        return
-    for paths in (named.paths for named in pairs if named.paths is not None):
+    for paths in pairs.paths:
         for view in (paths.left, paths.right):
             if view.resolve().is_relative_to(output.resolve()):
                 raise ValueError(f"{view} lies in the folder for the results: name another --output")
@@ -93,7 +91,7 @@ def _calibration_beside(pairs: NamedPairs) -> RawCalibration:
     """The one that lies beside the pairs, in one file or in files that say the same."""
     from stereopsis.io.raw_calibration import read_raw_calibration
 
-    files = {named.paths.calibration if named.paths else None for named in pairs.spread(pairs.count or 1)}
+    files = {paths.calibration for paths in pairs.paths}
     rigs = {read_raw_calibration(file) for file in files if file is not None}
     if not rigs:
         raise ValueError("rectifying needs the cameras' calibration: give it with --calibration")
